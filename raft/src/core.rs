@@ -1,0 +1,108 @@
+//! Starting the Raft core with the settings that keep it safe on this storage.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openraft::{Config, SnapshotPolicy};
+
+use crate::error::RaftError;
+use crate::identity::Belongs;
+use crate::log_storage::LogStorage;
+use crate::network::Network;
+use crate::options::{Member, ReplicaOptions};
+use crate::replica::Inner;
+use crate::role;
+use crate::state_machine::StateMachine;
+use crate::types::{Raft, decode_stored};
+use crate::wire::Call;
+
+/// Entries in one replication request; the limit in bytes binds first.
+const MAX_REQUEST_ENTRIES: u64 = 4096;
+
+/// openraft's configuration.
+///
+/// # Errors
+/// Election and heartbeat times that cannot work together.
+pub fn config(options: &ReplicaOptions) -> Result<Config, RaftError> {
+    let config = Config {
+        cluster_name: options.set.clone(),
+        heartbeat_interval: options.heartbeat.as_millis() as u64,
+        election_timeout_min: options.election_min.as_millis() as u64,
+        election_timeout_max: options.election_max.as_millis() as u64,
+        // A leader back within the election timeout would reuse log ids that its unsynced log may no longer hold.
+        enable_leader_restore: Some(false),
+        enable_pre_vote: Some(true),
+        // Campaigning is switched on by `start`, after the time in which an old lease may still run.
+        enable_elect: false,
+        max_payload_entries: MAX_REQUEST_ENTRIES,
+        max_append_entries: Some(MAX_REQUEST_ENTRIES),
+        // Messages live in the log: no snapshot may swallow them, and a follower far behind gets entries.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: 0,
+        replication_lag_threshold: u64::MAX,
+        backoff: "10ms 20ms 40ms ..500ms".to_owned(),
+        ..Config::default()
+    };
+    config.validate().map_err(|e| RaftError::Config(e.to_string()))
+}
+
+/// Starts the core of a replica that belongs to a set.
+///
+/// # Errors
+/// Configuration, or a store that openraft does not accept.
+pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftError> {
+    let options = &inner.options;
+    let call = Call {
+        set: options.set.clone(),
+        cluster_id: belongs.cluster_id.clone(),
+        from: belongs.node_id,
+        to: belongs.node_id,
+    };
+    let network = Network {
+        call: call.clone(),
+        connect_timeout: options.election_min,
+    };
+    let log = LogStorage::new(inner.log.clone(), inner.lease.clone());
+    let machine = StateMachine::new(inner.machine.clone(), inner.log.clone(), inner.observer.clone());
+    let membership = inner.machine.lock().membership().map(decode_stored).transpose()?;
+    let voters = membership.map_or(belongs.founders.len(), |m| m.voter_ids().count());
+    let alone = voters == 1;
+
+    let quiet = if inner.used_before && !alone { options.election_max } else { Duration::ZERO };
+    let _ = inner.peers.no_votes_before.set(Instant::now() + quiet);
+    let config = Arc::new(config(options)?);
+    let raft = Raft::new(belongs.node_id, config, network, log, machine).await;
+    let raft = raft.map_err(|e| RaftError::Fatal(e.to_string()))?;
+    if inner.peers.core.set((raft.clone(), call)).is_err() {
+        return Err(RaftError::Fatal("the core was started twice".to_owned()));
+    }
+
+    let me = Member {
+        node_id: belongs.node_id,
+        broker_id: belongs.node_id,
+        name: options.self_name.clone(),
+        client_addr: options.client_advertise.clone(),
+        peer_addr: options.peer_advertise.clone(),
+    };
+    let follow = role::follow(raft.clone(), me, inner.lease.clone(), inner.role.clone());
+    let stopped = inner.clone();
+    tokio::spawn(async move {
+        let reason = follow.await;
+        let poisoned = stopped.log.progress().poisoned();
+        stopped.stopped.send_replace(Some(poisoned.unwrap_or(reason)));
+    });
+
+    let elect = raft.clone();
+    let used = inner.used_before;
+    tokio::spawn(async move {
+        tokio::time::sleep(quiet).await;
+        elect.runtime_config().elect(true);
+        if alone && used {
+            // Nobody else can lead: no reason to wait for a timeout.
+            if let Err(error) = elect.trigger().elect(false).await {
+                tracing::warn!(%error, "the core ended before the first election");
+            }
+        }
+    });
+    Ok(raft)
+}

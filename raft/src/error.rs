@@ -1,0 +1,54 @@
+//! Errors of the replica: why a proposal was not acknowledged, and why the replica ended.
+
+use raftmq_store::StoreError;
+
+use crate::options::Member;
+
+/// Why a proposal failed, and what that means for what it carried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Nothing is stored; this replica leads: forward there.
+    #[error("not the leader; {} leads", .0.name)]
+    NotLeader(Member),
+    /// Nothing is stored; the waiting room closed before there was a leader.
+    #[error("no leader")]
+    NoLeader,
+    /// Nothing is stored; too much waits already.
+    #[error("too many requests wait for the log")]
+    Busy,
+    /// Nothing is stored; the term is not the one asked for.
+    #[error("the term has changed")]
+    WrongTerm,
+    /// Appended; whether it is or will be committed is not known.
+    #[error("in-sync replicas not enough, outcome unknown")]
+    Unknown,
+    /// Nothing is stored; one entry cannot hold it.
+    #[error("larger than a log entry may be")]
+    TooLarge,
+    /// Nothing is stored; the replica is stopping.
+    #[error("the replica has stopped")]
+    Stopped,
+}
+
+/// Why a replica could not start or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RaftError {
+    /// The disk side failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The peer port could not be opened.
+    #[error("peer port {addr}: {source}")]
+    Listen {
+        /// Address from the configuration.
+        addr: String,
+        /// The operating system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration cannot work.
+    #[error("{0}")]
+    Config(String),
+    /// The Raft core ended; the replica must not go on.
+    #[error("raft core: {0}")]
+    Fatal(String),
+}

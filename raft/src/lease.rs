@@ -1,0 +1,77 @@
+//! The leader's lease: for how long a majority has promised not to elect another. Fed by the role task from
+//! openraft's metrics, read on the storage thread and by every request that must not be answered by a leader of
+//! yesterday.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// When a majority last acknowledged this leader.
+pub struct Lease {
+    length: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    NotLeader,
+    /// The only voter: nobody else can be elected.
+    Alone,
+    Leader {
+        acknowledged: Instant,
+    },
+}
+
+impl Lease {
+    /// `length` is the longest election timeout: followers ignore candidates for that long after a heartbeat. A
+    /// tenth is left for clocks that run at different speeds.
+    pub fn new(length: Duration) -> Self {
+        Self {
+            length: length * 9 / 10,
+            state: Mutex::new(State::NotLeader),
+        }
+    }
+
+    /// This replica leads and a majority acknowledged what was sent at `acknowledged`.
+    pub fn renew(&self, acknowledged: Instant) {
+        *self.state.lock() = State::Leader { acknowledged };
+    }
+
+    /// This replica leads and is the only voter.
+    pub fn alone(&self) {
+        *self.state.lock() = State::Alone;
+    }
+
+    /// This replica does not lead.
+    pub fn drop_now(&self) {
+        *self.state.lock() = State::NotLeader;
+    }
+
+    /// Whether no other leader can exist at this moment.
+    pub fn is_valid(&self) -> bool {
+        match *self.state.lock() {
+            State::NotLeader => false,
+            State::Alone => true,
+            State::Leader { acknowledged } => acknowledged.elapsed() < self.length,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_by_itself() {
+        let lease = Lease::new(Duration::from_millis(50));
+        assert!(!lease.is_valid());
+        lease.renew(Instant::now());
+        assert!(lease.is_valid());
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(!lease.is_valid());
+        lease.alone();
+        assert!(lease.is_valid());
+        lease.drop_now();
+        assert!(!lease.is_valid());
+    }
+}

@@ -1,0 +1,38 @@
+//! Raft for one broker set: openraft over the commitlog of `raftmq-store`. The Raft log is the commitlog.
+//!
+//! The send path, in reading order: [`propose`] gathers requests into an entry, [`log_storage`] gives it its place,
+//! [`network`] carries it to the followers, [`state_machine`] applies it, [`ticket`] answers those who wait.
+//!
+//! Architecture invariant: no type of openraft appears in what this crate exports.
+
+mod core;
+mod error;
+mod founding;
+mod identity;
+mod lease;
+mod log_storage;
+mod network;
+mod options;
+mod peer_server;
+mod propose;
+mod replica;
+mod role;
+mod state_machine;
+mod ticket;
+mod types;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{ProposeError, RaftError};
+pub use options::{AckLevel, FlushMode, Member, Node, Peer, ReplicaOptions};
+pub use propose::Proposal;
+pub use raftmq_store::commitlog::draft::Placed;
+pub use raftmq_store::consume_queue::QueueEntry;
+pub use raftmq_store::state::{DataVersion, State, SubscriptionGroupConfig, TopicConfig};
+pub use raftmq_store::time_index::Boundary;
+pub use raftmq_store::{Arrived, Command, OffsetCommit, StoreError, TimerKey};
+pub use replica::{Leadership, Replica};
+pub use role::Role;
+pub use state_machine::Observer;

@@ -1,0 +1,215 @@
+//! openraft's log storage over the commitlog: one write, no second log.
+//!
+//! Order of effects for an entry on the leader:
+//!
+//! ```text
+//! append() returns       stamped, readable by every LogReader (in memory), queued for the storage thread
+//! io_completed(Ok)       written (ASYNC_FLUSH) or fsynced (SYNC_FLUSH); ASYNC_MASTER sends are answered
+//! commit, then apply     SYNC_MASTER sends are answered
+//! ```
+//!
+//! All calls come from the Raft core's task, one after the other; votes and log writes share the storage thread's
+//! queue and keep that order.
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
+use openraft::{OptionalSend, RaftLogReader};
+use raftmq_store::StoreError;
+use raftmq_store::commitlog::draft::Draft;
+use raftmq_store::commitlog::writer::Done;
+use raftmq_store::commitlog::{CommitLog, EntryId};
+use serde::{Deserialize, Serialize};
+
+use crate::lease::Lease;
+use crate::types::{Body, Entry, LeaderId, LogId, TypeConfig, Vote, encode_membership, log_id};
+
+/// Bytes of entries in one replication request; bounds memory a follower, together with the window.
+const MAX_READ_BYTES: usize = 1024 * 1024;
+
+/// The commitlog as openraft sees it.
+#[derive(Clone)]
+pub struct LogStorage {
+    log: CommitLog,
+    lease: Arc<Lease>,
+}
+
+impl LogStorage {
+    /// Over an opened commitlog.
+    pub fn new(log: CommitLog, lease: Arc<Lease>) -> Self {
+        Self { log, lease }
+    }
+
+    fn now_ms() -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    }
+}
+
+/// Wraps a waiter for the storage thread.
+fn waiter() -> (Done, impl Future<Output = io::Result<()>>) {
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    let done: Done = Box::new(move |result| {
+        let _ = tx.send(result);
+    });
+    let wait = async {
+        match rx.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(reason)) => Err(io::Error::other(reason)),
+            Err(_) => Err(io::Error::other("the storage thread has ended")),
+        }
+    };
+    (done, wait)
+}
+
+#[derive(Serialize, Deserialize)]
+struct VoteForm {
+    term: u64,
+    node_id: u64,
+    committed: bool,
+}
+
+pub(crate) fn encode_vote(vote: &Vote) -> Vec<u8> {
+    let form = VoteForm {
+        term: vote.leader_id.term,
+        node_id: vote.leader_id.voted_for,
+        committed: vote.committed,
+    };
+    serde_json::to_vec(&form).unwrap_or_else(|e| unreachable!("a vote holds only numbers: {e}"))
+}
+
+pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, StoreError> {
+    let form: VoteForm = serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt("vote", e.to_string()))?;
+    Ok(Vote {
+        leader_id: LeaderId {
+            term: form.term,
+            voted_for: form.node_id,
+        },
+        committed: form.committed,
+    })
+}
+
+impl RaftLogReader<TypeConfig> for LogStorage {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(from) => from + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(to) => to + 1,
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(from, to, usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end, MAX_READ_BYTES).await
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.log.vote().map(|bytes| decode_vote(&bytes)).transpose()?)
+    }
+}
+
+impl LogStorage {
+    async fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
+        let to = to.min(self.log.bounds().1.map_or(0, |last| last.index + 1));
+        let raw = match self.log.read_tail(from, to, max_bytes) {
+            Some(entries) => entries,
+            None if from >= to => Vec::new(),
+            None => {
+                // Behind what is in memory: files are read beside the async threads.
+                let log = self.log.clone();
+                let read = tokio::task::spawn_blocking(move || log.read_entries(from, to, max_bytes)).await;
+                read.map_err(io::Error::other)??
+            }
+        };
+        Ok(raw.into_iter().map(Entry::stored).collect::<Result<_, _>>()?)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStorage {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let (purged, last) = self.log.bounds();
+        let id = |id: EntryId| log_id(id.term, id.index);
+        Ok(LogState {
+            last_purged_log_id: purged.map(id),
+            last_log_id: last.map(id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let (done, wait) = waiter();
+        self.log.save_vote(encode_vote(vote), done);
+        wait.await
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let now_ms = Self::now_ms();
+        let mut batch = self.log.append();
+        let mut tickets = Vec::new();
+        for entry in entries {
+            let id = EntryId {
+                term: entry.log_id.leader_id.term,
+                index: entry.log_id.index,
+            };
+            match entry.body {
+                Body::Stored(raw, _) => batch.push_encoded(id, raw.bytes)?,
+                Body::Blank => {
+                    batch.push_draft(id, Draft::blank(), now_ms)?;
+                }
+                Body::Membership(membership) => {
+                    batch.push_draft(id, Draft::membership(&encode_membership(&membership)), now_ms)?;
+                }
+                Body::Proposed(proposed) => {
+                    let (_, placed) = batch.push_draft(id, proposed.draft, now_ms)?;
+                    proposed.ticket.appended(placed);
+                    tickets.push(proposed.ticket);
+                }
+            }
+        }
+        let lease = self.lease.clone();
+        batch.submit(Box::new(move |result| {
+            let persisted = result.is_ok();
+            callback.io_completed(result.map_err(io::Error::other));
+            if persisted && !tickets.is_empty() && lease.is_valid() {
+                tickets.iter().for_each(|ticket| ticket.persisted_under_lease());
+            }
+        }));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let (done, wait) = waiter();
+        self.log.truncate_after(last_log_id.map(|id| id.index), done)?;
+        wait.await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let (done, wait) = waiter();
+        let upto = EntryId {
+            term: upto.leader_id.term,
+            index: upto.index,
+        };
+        self.log.purge(upto, done)?;
+        wait.await
+    }
+}

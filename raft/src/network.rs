@@ -1,0 +1,274 @@
+//! openraft's network: a gRPC channel per purpose and target, so that heartbeats never wait behind entries.
+//! Replication is one long bidirectional stream, pipelined: a few requests of at most 1 MiB are under way, then the
+//! next is read from the log when a response comes.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use openraft::AnyError;
+use openraft::OptionalSend;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::storage::Snapshot;
+use raftmq_proto::raft as pb;
+use raftmq_proto::raft::peer_client::PeerClient;
+use tokio::sync::Semaphore;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::options::Node;
+use crate::types::{CommittedLeaderId, TypeConfig, Vote, encode_stored};
+use crate::wire::{self, Call};
+
+/// Requests under way to one follower.
+const WINDOW: usize = 8;
+/// A request may hold one entry of the largest size.
+pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+/// HTTP/2 windows: enough for the whole replication window.
+const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
+/// A replication stream with requests under way and no response for so long is given up and opened anew.
+const STALL: Duration = Duration::from_secs(5);
+/// Bytes of a snapshot in one chunk.
+const SNAPSHOT_CHUNK: usize = 1024 * 1024;
+
+/// An endpoint for replica-to-replica calls.
+///
+/// # Errors
+/// An address that is no `host:port`.
+pub fn endpoint(addr: &str, connect_timeout: Duration) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{addr}"))?
+        .connect_timeout(connect_timeout)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW))
+}
+
+/// Makes clients for openraft.
+pub struct Network {
+    /// Set, cluster and own node id; the target is filled in.
+    pub call: Call,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+}
+
+/// One target.
+pub struct Client {
+    call: Call,
+    target: u64,
+    client: Option<PeerClient<Channel>>,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, node: &Node) -> Client {
+        let channel = endpoint(&node.peer_addr, self.connect_timeout).map(|e| e.connect_lazy());
+        let client = match channel {
+            Ok(channel) => Some(
+                PeerClient::new(channel)
+                    .max_decoding_message_size(MAX_MESSAGE)
+                    .max_encoding_message_size(MAX_MESSAGE),
+            ),
+            Err(error) => {
+                tracing::error!(target, addr = node.peer_addr, %error, "a member's peer address cannot be used");
+                None
+            }
+        };
+        Client {
+            call: Call {
+                to: target,
+                ..self.call.clone()
+            },
+            target,
+            client,
+        }
+    }
+}
+
+type Error = RPCError<TypeConfig>;
+
+fn unreachable(status: &tonic::Status) -> Error {
+    RPCError::Unreachable(Unreachable::new(status))
+}
+
+impl Client {
+    fn client(&self) -> Result<PeerClient<Channel>, Error> {
+        let missing = || unreachable(&tonic::Status::unavailable("no usable address"));
+        self.client.clone().ok_or_else(missing)
+    }
+
+    async fn ask(&self, rpc: VoteRequest<TypeConfig>, pre_vote: bool, ttl: Duration) -> Result<VoteResponse<TypeConfig>, Error> {
+        let request = pb::VoteRequest {
+            vote: Some(wire::vote_to(&rpc.vote)),
+            last: rpc.last_log_id.as_ref().map(wire::id_to),
+            leadership_transfer: rpc.leadership_transfer,
+            pre_vote,
+        };
+        let mut request = self.call.sign(request).map_err(|s| unreachable(&s))?;
+        request.set_timeout(ttl);
+        let response = self.client()?.request_vote(request).await.map_err(|s| unreachable(&s))?.into_inner();
+        Ok(VoteResponse {
+            vote: wire::vote_from(response.vote).map_err(|s| unreachable(&s))?,
+            vote_granted: response.granted,
+            last_log_id: wire::id_from(response.last),
+        })
+    }
+}
+
+/// The input of a replication stream, held back to [`WINDOW`] requests under way.
+fn windowed<S>(input: S, permits: Arc<Semaphore>, sent: Arc<AtomicUsize>) -> impl Stream<Item = pb::AppendRequest>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    futures_util::stream::unfold((input, permits, sent), |(mut input, permits, sent)| async move {
+        permits.acquire().await.ok()?.forget();
+        let request = input.next().await?;
+        sent.fetch_add(1, Ordering::AcqRel);
+        Some((wire::append_to(request), (input, permits, sent)))
+    })
+}
+
+impl RaftNetworkV2<TypeConfig> for Client {
+    type SnapshotData = Vec<u8>;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
+        let previous = rpc.prev_log_id;
+        let mut responses = self.stream_append(futures_util::stream::iter([rpc]), option).await?;
+        match responses.next().await {
+            Some(result) => Ok(AppendEntriesResponse::from(result?)),
+            None => {
+                let text = format!("no response to an append after {previous:?}");
+                Err(RPCError::Network(NetworkError::new(&AnyError::error(text))))
+            }
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, Error>>, Error>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let permits = Arc::new(Semaphore::new(WINDOW));
+            let sent = Arc::new(AtomicUsize::new(0));
+            let requests = windowed(input, permits.clone(), sent.clone());
+            let request = self.call.sign(requests).map_err(|s| unreachable(&s))?;
+            let mut client = self.client()?;
+            let setup = option.hard_ttl().max(Duration::from_millis(100)) * 5;
+            let opened = tokio::time::timeout(setup, client.append(request)).await;
+            let opened = opened.map_err(|_| unreachable(&tonic::Status::deadline_exceeded("append stream")))?;
+            let responses = opened.map_err(|s| unreachable(&s))?.into_inner();
+
+            let state = Some((responses, permits, sent, 0usize));
+            let output = futures_util::stream::unfold(state, |state| async move {
+                let (mut responses, permits, sent, received) = state?;
+                let next = loop {
+                    match tokio::time::timeout(STALL, responses.message()).await {
+                        Ok(next) => break next,
+                        // Quiet because nothing was asked.
+                        Err(_) if sent.load(Ordering::Acquire) == received => {}
+                        Err(_) => break Err(tonic::Status::deadline_exceeded("no response to entries")),
+                    }
+                };
+                match next.and_then(|m| m.map(wire::result_from).transpose()) {
+                    Ok(Some(result)) => {
+                        permits.add_permits(1);
+                        let ended = result.is_err();
+                        Some((Ok(result), (!ended).then_some((responses, permits, sent, received + 1))))
+                    }
+                    Ok(None) => None,
+                    Err(status) => Some((Err(unreachable(&status)), None)),
+                }
+            });
+            let output: BoxStream<'s, _> = Box::pin(output);
+            Ok(output)
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Error> {
+        self.ask(rpc, false, option.hard_ttl()).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, Error> {
+        self.ask(rpc, true, option.hard_ttl()).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<CommittedLeaderId, u64, Node, Vec<u8>>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let failed = |status: tonic::Status| StreamingError::Unreachable(Unreachable::new(&status));
+        let meta = snapshot.meta;
+        let membership_at = *meta.last_membership.log_id();
+        let membership = membership_at.map(|id| encode_stored(id, meta.last_membership.membership()));
+        let head = pb::SnapshotChunk {
+            vote: Some(wire::vote_to(&vote)),
+            last: meta.last_log_id.as_ref().map(wire::id_to),
+            membership_at: membership_at.as_ref().map(wire::id_to),
+            membership: membership.unwrap_or_default().into(),
+            data: bytes::Bytes::new(),
+        };
+        let data = bytes::Bytes::from(snapshot.snapshot);
+        let chunks = (0..data.len()).step_by(SNAPSHOT_CHUNK).map(move |at| pb::SnapshotChunk {
+            data: data.slice(at..(at + SNAPSHOT_CHUNK).min(data.len())),
+            ..Default::default()
+        });
+        let stream = futures_util::stream::iter(std::iter::once(head).chain(chunks));
+        let request = self.call.sign(stream).map_err(failed)?;
+        let mut client = self
+            .client
+            .clone()
+            .ok_or_else(|| failed(tonic::Status::unavailable("no usable address")))?;
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            response = client.install_snapshot(request) => {
+                let response = response.map_err(failed)?.into_inner();
+                Ok(SnapshotResponse::new(wire::vote_from(response.vote).map_err(failed)?))
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, Error> {
+        let message = pb::TransferRequest {
+            from: Some(wire::vote_to(request.from_leader())),
+            to: self.target,
+            last: request.last_log_id().map(wire::id_to),
+        };
+        let mut message = self.call.sign(message).map_err(|s| unreachable(&s))?;
+        message.set_timeout(option.hard_ttl());
+        let response = self.client()?.transfer_leader(message).await.map_err(|s| unreachable(&s))?.into_inner();
+        if response.refused.is_empty() {
+            return Ok(Ok(()));
+        }
+        Err(RPCError::Network(NetworkError::new(&AnyError::error(response.refused))))
+    }
+}

@@ -1,0 +1,202 @@
+//! The peer port: what the other replicas ask of this one. Up from the first moment, so that a set can be founded;
+//! Raft calls are refused until this directory belongs to a set.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use futures_util::{Stream, StreamExt};
+use openraft::raft::{TransferLeaderRequest, VoteRequest};
+use openraft::storage::{Snapshot, SnapshotMeta};
+use parking_lot::Mutex;
+use raftmq_proto::raft as pb;
+use raftmq_proto::raft::peer_server::Peer;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::identity::{Belongs, Identity};
+use crate::types::{Raft, TypeConfig, decode_stored};
+use crate::wire::{self, Call};
+
+/// What the peer port and the founding share.
+pub struct PeerState {
+    /// Store directory, where the identity lies.
+    pub dir: PathBuf,
+    /// Own name in the set.
+    pub name: String,
+    /// `host:port` for clients.
+    pub client_addr: String,
+    /// Who this directory is.
+    pub identity: Mutex<Identity>,
+    /// The Raft core and how it is addressed, once there is one.
+    pub core: OnceLock<(Raft, Call)>,
+    /// Votes are refused before this moment: a lease may be running that this replica granted before its restart.
+    pub no_votes_before: OnceLock<Instant>,
+    /// Woken when the identity has changed.
+    pub founded: tokio::sync::Notify,
+}
+
+/// Largest snapshot that is taken from a leader, bytes: metadata only, no messages.
+const MAX_SNAPSHOT: usize = 512 * 1024 * 1024;
+
+/// The service.
+#[derive(Clone)]
+pub struct PeerService(pub Arc<PeerState>);
+
+impl PeerService {
+    fn core<T>(&self, request: &Request<T>) -> Result<&Raft, Status> {
+        let Some((raft, call)) = self.0.core.get() else {
+            return Err(Status::unavailable("this replica does not belong to a set yet"));
+        };
+        call.check(request.metadata())?;
+        Ok(raft)
+    }
+}
+
+fn fatal(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = AppendStream;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<AppendStream>, Status> {
+        let raft = self.core(&request)?.clone();
+        let input = request.into_inner();
+        // The stream ends at the first thing that is damaged; the leader opens another.
+        let requests = futures_util::stream::unfold(input, |mut input| async move {
+            match input.message().await.and_then(|item| item.map(wire::append_from).transpose()) {
+                Ok(request) => request.map(|request| (request, input)),
+                Err(status) => {
+                    tracing::debug!(%status, "a replication stream ends");
+                    None
+                }
+            }
+        });
+        let responses = raft.stream_append(requests);
+        let output = responses.map(|result| match result {
+            Ok(result) => Ok(wire::result_to(result)),
+            Err(error) => Err(fatal(error)),
+        });
+        Ok(Response::new(Box::pin(output)))
+    }
+
+    async fn request_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+        let raft = self.core(&request)?;
+        if self.0.no_votes_before.get().is_some_and(|at| Instant::now() < *at) {
+            return Err(Status::unavailable("restarted a moment ago: a lease granted before may still run"));
+        }
+        let request = request.into_inner();
+        let mut rpc = VoteRequest::<TypeConfig>::new(wire::vote_from(request.vote)?, wire::id_from(request.last));
+        rpc.leadership_transfer = request.leadership_transfer;
+        let answer = if request.pre_vote { raft.pre_vote(rpc).await } else { raft.vote(rpc).await };
+        let answer = answer.map_err(fatal)?;
+        Ok(Response::new(pb::VoteResponse {
+            vote: Some(wire::vote_to(&answer.vote)),
+            granted: answer.vote_granted,
+            last: answer.last_log_id.as_ref().map(wire::id_to),
+        }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferRequest>,
+    ) -> Result<Response<pb::TransferResponse>, Status> {
+        let raft = self.core(&request)?;
+        let request = request.into_inner();
+        let request =
+            TransferLeaderRequest::new(wire::vote_from(request.from)?, request.to, wire::id_from(request.last));
+        let refused = match raft.handle_transfer_leader(request).await.map_err(fatal)? {
+            Ok(()) => String::new(),
+            Err(refused) => refused.to_string(),
+        };
+        Ok(Response::new(pb::TransferResponse { refused }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotChunk>>,
+    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+        let raft = self.core(&request)?.clone();
+        let mut input = request.into_inner();
+        let head = input.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
+        let mut data = Vec::new();
+        while let Some(chunk) = input.message().await? {
+            if data.len() + chunk.data.len() > MAX_SNAPSHOT {
+                return Err(Status::resource_exhausted("snapshot too large"));
+            }
+            data.extend_from_slice(&chunk.data);
+        }
+        let last_membership = match head.membership_at {
+            Some(_) => decode_stored(&head.membership).map_err(|e| Status::data_loss(e.to_string()))?,
+            None => Default::default(),
+        };
+        let snapshot = Snapshot {
+            meta: SnapshotMeta {
+                last_log_id: wire::id_from(head.last),
+                last_membership,
+            },
+            snapshot: data,
+        };
+        let answer = raft.install_full_snapshot(wire::vote_from(head.vote)?, snapshot).await.map_err(fatal)?;
+        Ok(Response::new(pb::SnapshotResponse {
+            vote: Some(wire::vote_to(&answer.vote)),
+        }))
+    }
+
+    async fn hello(&self, request: Request<pb::HelloRequest>) -> Result<Response<pb::HelloResponse>, Status> {
+        let request = request.into_inner();
+        let identity = self.0.identity.lock().clone();
+        if request.set != identity.set {
+            return Err(Status::permission_denied(format!("this is the set {}, not {}", identity.set, request.set)));
+        }
+        Ok(Response::new(pb::HelloResponse {
+            name: self.0.name.clone(),
+            incarnation: identity.incarnation,
+            cluster_id: identity.membership.map(|m| m.cluster_id).unwrap_or_default(),
+            client_addr: self.0.client_addr.clone(),
+        }))
+    }
+
+    async fn found(&self, request: Request<pb::FoundRequest>) -> Result<Response<pb::FoundResponse>, Status> {
+        let request = request.into_inner();
+        let refused = self.accept_founding(request)?.unwrap_or_default();
+        if refused.is_empty() {
+            self.0.founded.notify_one();
+        }
+        Ok(Response::new(pb::FoundResponse { refused }))
+    }
+}
+
+impl PeerService {
+    /// Becomes a founder, or says why not.
+    fn accept_founding(&self, request: pb::FoundRequest) -> Result<Option<String>, Status> {
+        let mut identity = self.0.identity.lock();
+        if request.set != identity.set {
+            return Ok(Some(format!("this is the set {}", identity.set)));
+        }
+        if let Some(membership) = &identity.membership {
+            let same = membership.cluster_id == request.cluster_id;
+            return Ok((!same).then(|| format!("already a member of {}", membership.cluster_id)));
+        }
+        let own = request.founders.iter().find(|f| f.name == self.0.name);
+        let Some(own) = own.filter(|f| f.incarnation == identity.incarnation) else {
+            return Ok(Some("this directory is not among the founders".to_owned()));
+        };
+        let mut founded = identity.clone();
+        founded.membership = Some(Belongs {
+            cluster_id: request.cluster_id,
+            node_id: own.node_id,
+            founders: request.founders.into_iter().map(|f| (f.node_id, f.name, f.incarnation)).collect(),
+        });
+        founded.save(&self.0.dir).map_err(|e| Status::internal(e.to_string()))?;
+        *identity = founded;
+        Ok(None)
+    }
+}

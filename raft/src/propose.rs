@@ -1,0 +1,306 @@
+//! The propose loop: gathers what waits into one log entry and hands it to openraft. No linger: while entries are
+//! in flight the next one fills; when nothing is in flight a single request goes at once.
+//!
+//! It is also the waiting room. Requests that are not yet appended stay in the queue while there is no leader,
+//! bounded in bytes and time; when another replica leads they are handed back to be forwarded.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use raftmq_remoting::message::NewMessage;
+use raftmq_store::Command;
+use raftmq_store::commitlog::draft::Draft;
+use raftmq_store::commitlog::format::{HEADER_LEN, MAX_ENTRY_LEN};
+use tokio::sync::{Notify, watch};
+
+use crate::error::ProposeError;
+use crate::options::AckLevel;
+use crate::peer_server::PeerState;
+use crate::role::Role;
+use crate::ticket::{Acknowledge, Done, InFlight, Ticket};
+use crate::types::{CommittedLeaderId, Proposed};
+
+/// Bytes gathered into one entry; a single larger request still fits.
+const BATCH_BYTES: usize = 512 * 1024;
+/// Requests gathered into one entry.
+const BATCH_REQUESTS: usize = 4096;
+/// Entries on their way through openraft at once.
+const MAX_ENTRIES_IN_FLIGHT: usize = 8;
+/// Bytes on their way through openraft at once.
+const MAX_BYTES_IN_FLIGHT: usize = 8 * 1024 * 1024;
+/// Requests that may wait, besides the limit in bytes.
+const MAX_WAITING: usize = 200_000;
+/// What a waiting request costs beyond its body, bytes.
+const REQUEST_OVERHEAD: usize = 256;
+
+/// Messages and commands that become records of one entry, applied atomically.
+pub struct Proposal {
+    /// Messages to store.
+    pub messages: Vec<NewMessage>,
+    /// State changes.
+    pub commands: Vec<Command>,
+    /// `WAIT=false` asks for the leader level; `None` for the configured one.
+    pub ack: Option<AckLevel>,
+    /// Refuse unless this replica leads in this term.
+    pub only_term: Option<u64>,
+    /// Latest time at which waiting for a leader makes sense.
+    pub deadline: Instant,
+}
+
+impl Proposal {
+    fn size(&self) -> usize {
+        let messages: usize = self.messages.iter().map(NewMessage::encoded_len).sum();
+        // A command's size is known when it is encoded; they are small or bounded by the frame they came in.
+        messages + self.commands.len() * REQUEST_OVERHEAD + REQUEST_OVERHEAD
+    }
+}
+
+/// A proposal in the queue.
+pub struct Pending {
+    pub(crate) proposal: Proposal,
+    pub(crate) done: Done,
+    size: usize,
+    /// When it leaves the waiting room unanswered.
+    expires: Instant,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Pending>,
+    bytes: usize,
+    stopped: bool,
+}
+
+/// Limits of the waiting room and of acknowledgements.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most that waits, bytes.
+    pub waiting_bytes: usize,
+    /// Longest wait for a leader.
+    pub waiting_room: Duration,
+    /// Longest wait for a commit.
+    pub ack_timeout: Duration,
+    /// Largest entry, bytes: a segment's size.
+    pub max_entry: usize,
+}
+
+/// Queue of proposals, and the handle of the loop.
+pub struct Proposer {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    ack: AtomicU8,
+    limits: Limits,
+}
+
+impl Proposer {
+    /// An empty queue.
+    pub fn new(ack: AckLevel, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            ack: AtomicU8::new(ack as u8),
+            limits,
+        })
+    }
+
+    /// The configured acknowledgement level.
+    pub fn ack_level(&self) -> AckLevel {
+        if self.ack.load(Ordering::Relaxed) == AckLevel::Leader as u8 { AckLevel::Leader } else { AckLevel::Majority }
+    }
+
+    /// Changes the configured level; entries appended from now on follow it.
+    pub fn set_ack_level(&self, level: AckLevel) {
+        self.ack.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Queues a proposal; `done` is called once.
+    pub fn propose(&self, proposal: Proposal, done: Done) {
+        let size = proposal.size();
+        let refused = {
+            let mut queue = self.queue.lock();
+            if queue.stopped {
+                Some((ProposeError::Stopped, done))
+            } else if size + HEADER_LEN > self.limits.max_entry.min(MAX_ENTRY_LEN) {
+                Some((ProposeError::TooLarge, done))
+            } else if queue.bytes + size > self.limits.waiting_bytes || queue.waiting.len() >= MAX_WAITING {
+                Some((ProposeError::Busy, done))
+            } else {
+                queue.bytes += size;
+                let expires = proposal.deadline.min(Instant::now() + self.limits.waiting_room);
+                queue.waiting.push_back(Pending {
+                    proposal,
+                    done,
+                    size,
+                    expires,
+                });
+                None
+            }
+        };
+        match refused {
+            Some((error, done)) => done(Err(error)),
+            None => self.wake.notify_one(),
+        }
+    }
+
+    /// Takes back what openraft refused, in front of the queue.
+    pub(crate) fn put_back(&self, proposals: Vec<Pending>) {
+        let mut stale = Vec::new();
+        {
+            let mut queue = self.queue.lock();
+            for pending in proposals.into_iter().rev() {
+                if queue.stopped {
+                    stale.push((ProposeError::Stopped, pending.done));
+                } else if pending.proposal.only_term.is_some() {
+                    stale.push((ProposeError::WrongTerm, pending.done));
+                } else {
+                    queue.bytes += pending.size;
+                    queue.waiting.push_front(pending);
+                }
+            }
+        }
+        stale.into_iter().for_each(|(error, done)| done(Err(error)));
+        self.wake.notify_one();
+    }
+
+    /// Lets the loop look again.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Answers everything that waits and refuses what comes.
+    pub fn stop(&self) {
+        let waiting = {
+            let mut queue = self.queue.lock();
+            queue.stopped = true;
+            queue.bytes = 0;
+            std::mem::take(&mut queue.waiting)
+        };
+        waiting.into_iter().for_each(|p| (p.done)(Err(ProposeError::Stopped)));
+        self.wake.notify_one();
+    }
+
+    /// Runs until [`Proposer::stop`]. The core is there once the set is founded.
+    pub async fn run(self: Arc<Self>, peers: Arc<PeerState>, mut role: watch::Receiver<Arc<Role>>) {
+        let mut in_flight = InFlight::default();
+        let mut led = false;
+        loop {
+            let now = Instant::now();
+            in_flight.sweep(now);
+            let present = role.borrow_and_update().clone();
+            let core = peers.core.get().filter(|_| present.leads());
+            let leads = core.is_some();
+            if led && !leads {
+                in_flight.fail_appended();
+            }
+            led = leads;
+            if self.queue.lock().stopped {
+                in_flight.fail_appended();
+                return;
+            }
+            if let Some((raft, _)) = core {
+                let room = in_flight.len() < MAX_ENTRIES_IN_FLIGHT && in_flight.bytes() < MAX_BYTES_IN_FLIGHT;
+                if room && let Some((proposed, term)) = self.next_entry() {
+                    let ticket = proposed.ticket.clone();
+                    in_flight.push(ticket.clone());
+                    let write = raft.write(proposed).responder(Acknowledge::new(ticket));
+                    let write = match term {
+                        Some(term) => write.with_leader(CommittedLeaderId::new(term)),
+                        None => write,
+                    };
+                    // An error means that the core has ended; the dropped responder told the requests.
+                    if write.await.is_err() {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    continue;
+                }
+            } else {
+                self.turn_away(&present, now);
+            }
+            let deadline = in_flight.next_deadline();
+            let expiry = if leads { None } else { self.queue.lock().waiting.iter().map(|p| p.expires).min() };
+            let next = deadline.into_iter().chain(expiry).min();
+            tokio::select! {
+                () = self.wake.notified() => {}
+                changed = role.changed() => if changed.is_err() { return },
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// While this replica does not lead: hand back what another can take, and what has waited long enough.
+    fn turn_away(&self, role: &Role, now: Instant) {
+        let mut out = Vec::new();
+        {
+            let mut queue = self.queue.lock();
+            let mut keep = VecDeque::new();
+            for pending in std::mem::take(&mut queue.waiting) {
+                let error = match role.leader.as_ref().filter(|leader| leader.node_id != role.me.node_id) {
+                    _ if pending.proposal.only_term.is_some() => Some(ProposeError::WrongTerm),
+                    Some(leader) => Some(ProposeError::NotLeader(leader.clone())),
+                    None if pending.expires <= now => Some(ProposeError::NoLeader),
+                    None => None,
+                };
+                match error {
+                    Some(error) => {
+                        queue.bytes -= pending.size;
+                        out.push((error, pending.done));
+                    }
+                    None => keep.push_back(pending),
+                }
+            }
+            queue.waiting = keep;
+        }
+        out.into_iter().for_each(|(error, done)| done(Err(error)));
+    }
+
+    /// Everything that waits and fits, as one entry. Proposals bound to a term share an entry only with their like.
+    fn next_entry(self: &Arc<Self>) -> Option<(Proposed, Option<u64>)> {
+        let mut taken: Vec<Pending> = Vec::new();
+        let mut size = HEADER_LEN;
+        let term = {
+            let mut queue = self.queue.lock();
+            let term = queue.waiting.front()?.proposal.only_term;
+            while let Some(next) = queue.waiting.front() {
+                let full = size + next.size > BATCH_BYTES.min(self.limits.max_entry) || taken.len() >= BATCH_REQUESTS;
+                if !taken.is_empty() && (full || next.proposal.only_term != term) {
+                    break;
+                }
+                size += next.size;
+                if let Some(next) = queue.waiting.pop_front() {
+                    queue.bytes -= next.size;
+                    taken.push(next);
+                }
+            }
+            term
+        };
+        let mut draft = Draft::new(size);
+        let mut proposals = Vec::with_capacity(taken.len());
+        for pending in taken {
+            let messages = pending.proposal.messages.iter().try_for_each(|m| draft.push_message(m));
+            let pushed = messages.and_then(|()| pending.proposal.commands.iter().try_for_each(|c| draft.push_command(c)));
+            match pushed {
+                Ok(()) => proposals.push(pending),
+                Err(error) => {
+                    // Half of a proposal may not be stored: what was gathered before it goes with the next entry.
+                    tracing::warn!(%error, "a proposal does not fit into an entry");
+                    (pending.done)(Err(ProposeError::TooLarge));
+                    self.put_back(proposals);
+                    return self.next_entry();
+                }
+            }
+        }
+        let deadline = Instant::now() + self.limits.ack_timeout;
+        let ticket = Ticket::new(proposals, deadline, draft.len(), Arc::downgrade(self));
+        Some((Proposed { draft, ticket }, term))
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

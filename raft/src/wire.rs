@@ -1,0 +1,138 @@
+//! Between openraft's types and protobuf, and the metadata that says who speaks to whom.
+
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
+use raftmq_proto::raft as pb;
+use raftmq_store::commitlog::format::check_entry;
+use raftmq_store::commitlog::tail::RawEntry;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
+
+use crate::types::{Body, Entry, LeaderId, LogId, TypeConfig, Vote, log_id};
+
+pub fn vote_to(vote: &Vote) -> pb::Vote {
+    pb::Vote {
+        term: vote.leader_id.term,
+        node_id: vote.leader_id.voted_for,
+        committed: vote.committed,
+    }
+}
+
+pub fn vote_from(vote: Option<pb::Vote>) -> Result<Vote, Status> {
+    let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?;
+    Ok(Vote {
+        leader_id: LeaderId {
+            term: vote.term,
+            voted_for: vote.node_id,
+        },
+        committed: vote.committed,
+    })
+}
+
+pub fn id_to(id: &LogId) -> pb::LogId {
+    pb::LogId {
+        term: id.leader_id.term,
+        index: id.index,
+    }
+}
+
+pub fn id_from(id: Option<pb::LogId>) -> Option<LogId> {
+    id.map(|id| log_id(id.term, id.index))
+}
+
+pub fn append_to(request: AppendEntriesRequest<TypeConfig>) -> pb::AppendRequest {
+    let entries = request.entries.into_iter().filter_map(|entry| match entry.body {
+        Body::Stored(raw, _) => Some(raw.bytes),
+        // Replication reads entries from the log, where they are complete.
+        _ => None,
+    });
+    pb::AppendRequest {
+        vote: Some(vote_to(&request.vote)),
+        previous: request.prev_log_id.as_ref().map(id_to),
+        committed: request.leader_commit.as_ref().map(id_to),
+        entries: entries.collect(),
+    }
+}
+
+/// Decodes a request and checks every entry's checksum.
+pub fn append_from(request: pb::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
+    let mut entries = Vec::with_capacity(request.entries.len());
+    for bytes in request.entries {
+        let damaged = |e: raftmq_store::StoreError| Status::data_loss(e.to_string());
+        let header = check_entry(&bytes).map_err(damaged)?;
+        entries.push(Entry::stored(RawEntry { header, bytes }).map_err(damaged)?);
+    }
+    Ok(AppendEntriesRequest {
+        vote: vote_from(request.vote)?,
+        prev_log_id: id_from(request.previous),
+        entries,
+        leader_commit: id_from(request.committed),
+    })
+}
+
+/// A replication stream's result on the wire.
+pub fn result_to(result: Result<Option<LogId>, StreamAppendError<TypeConfig>>) -> pb::AppendResponse {
+    use pb::append_response::Result as R;
+    let result = match result {
+        Ok(matched) => R::Matched(pb::Matched {
+            log_id: matched.as_ref().map(id_to),
+        }),
+        Err(StreamAppendError::Conflict(at)) => R::Conflict(id_to(&at)),
+        Err(StreamAppendError::HigherVote(vote)) => R::Higher(vote_to(&vote)),
+    };
+    pb::AppendResponse { result: Some(result) }
+}
+
+pub fn result_from(
+    response: pb::AppendResponse,
+) -> Result<Result<Option<LogId>, StreamAppendError<TypeConfig>>, Status> {
+    use pb::append_response::Result as R;
+    match response.result {
+        Some(R::Matched(matched)) => Ok(Ok(id_from(matched.log_id))),
+        Some(R::Conflict(at)) => Ok(Err(StreamAppendError::Conflict(log_id(at.term, at.index)))),
+        Some(R::Higher(vote)) => Ok(Err(StreamAppendError::HigherVote(vote_from(Some(vote))?))),
+        None => Err(Status::invalid_argument("an empty append response")),
+    }
+}
+
+const SET: &str = "raftmq-set";
+const CLUSTER: &str = "raftmq-cluster";
+const FROM: &str = "raftmq-from";
+const TO: &str = "raftmq-to";
+
+/// Who calls whom.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub set: String,
+    pub cluster_id: String,
+    pub from: u64,
+    pub to: u64,
+}
+
+impl Call {
+    /// Puts the names into a request.
+    pub fn sign<T>(&self, message: T) -> Result<Request<T>, Status> {
+        let mut request = Request::new(message);
+        let bad = |_| Status::invalid_argument("a set name that cannot stand in metadata");
+        let map = request.metadata_mut();
+        // Broker names may hold any character; metadata holds ASCII only.
+        let set: String = self.set.bytes().map(|b| format!("{b:02x}")).collect();
+        map.insert(SET, set.parse().map_err(bad)?);
+        map.insert(CLUSTER, self.cluster_id.parse().map_err(bad)?);
+        map.insert(FROM, self.from.into());
+        map.insert(TO, self.to.into());
+        Ok(request)
+    }
+
+    /// Refuses a call that was meant for another set or replica: a stale address must never count as a vote.
+    pub fn check(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let text = |key| metadata.get(key).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let set: String = self.set.bytes().map(|b| format!("{b:02x}")).collect();
+        if text(SET) != set || text(CLUSTER) != self.cluster_id {
+            return Err(Status::permission_denied("another broker set"));
+        }
+        if text(TO) != self.to.to_string() {
+            return Err(Status::permission_denied(format!("this is replica {}, not {}", self.to, text(TO))));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,497 @@
+//! `Channel`: one TCP connection as seen by the rest of the program, on either side.
+//!
+//! A channel sends: [`Channel::send`] queues a frame and never blocks, [`Channel::invoke`] also waits for the response. Both
+//! sides may send requests; each numbers its own. Responses are matched by opaque on the read task. Timeouts are swept by
+//! the keeper of the channel's server or client ([`crate::connection`]), one task for all its channels.
+//!
+//! Memory: a peer that does not read is cut off when [`MAX_OUTBOUND_BYTES`] wait for it; a connection whose requests are
+//! not yet answered is not read further beyond its in-flight limit.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ahash::AHashMap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::codes::response;
+use crate::command::RemotingCommand;
+use crate::connection::now_ms;
+use crate::frame::FrameError;
+use crate::outbound::Batch;
+
+/// Bytes that may wait for a peer that does not read; then the connection is closed.
+pub const MAX_OUTBOUND_BYTES: usize = 64 * 1024 * 1024;
+/// Default bytes of requests of one connection that are handed out and not yet answered; then reading pauses.
+pub const MAX_INFLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// Requests of ours that may wait for their response on one connection.
+pub const MAX_PENDING: usize = 65_536;
+
+/// Why a request has no response.
+#[derive(Debug, thiserror::Error)]
+pub enum RemotingError {
+    /// Sent, and no answer came in time: the peer may or may not have executed it.
+    #[error("no response from {addr} within {timeout_ms} ms")]
+    Timeout { addr: String, timeout_ms: u64 },
+    /// The connection closed after the request may have left: outcome unknown.
+    #[error("connection to {addr} closed before the response: {why}")]
+    Closed { addr: String, why: String },
+    /// The connection closed before the request left it: surely not executed.
+    #[error("not sent, connection to {addr} is closed: {why}")]
+    NotSent { addr: String, why: String },
+    /// No connection: surely not executed.
+    #[error("cannot connect to {addr}: {why}")]
+    Connect { addr: String, why: String },
+    /// Too many requests wait on this connection: surely not executed.
+    #[error("{MAX_PENDING} requests already wait for {addr}")]
+    TooManyInFlight { addr: String },
+    /// The request cannot be encoded: surely not executed.
+    #[error("cannot send: {0}")]
+    Frame(#[from] FrameError),
+}
+
+impl RemotingError {
+    /// Whether the request surely did not reach the peer, so that repeating it elsewhere cannot execute it twice.
+    pub fn surely_not_sent(&self) -> bool {
+        !matches!(self, Self::Timeout { .. } | Self::Closed { .. })
+    }
+}
+
+/// What to do with a response or the lack of it.
+pub(crate) enum Done {
+    Waiter(oneshot::Sender<Result<RemotingCommand, RemotingError>>),
+    Callback(Box<dyn FnOnce(Result<RemotingCommand, RemotingError>) + Send>),
+}
+
+impl Done {
+    fn call(self, result: Result<RemotingCommand, RemotingError>) {
+        match self {
+            // The waiter may be gone; then nobody wants the result.
+            Self::Waiter(tx) => drop(tx.send(result)),
+            Self::Callback(f) => {
+                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(result))).is_err() {
+                    tracing::error!("a response callback panicked");
+                }
+            }
+        }
+    }
+}
+
+struct Pending {
+    deadline_ms: u64,
+    timeout_ms: u64,
+    done: Done,
+}
+
+#[derive(Default)]
+struct Outbound {
+    batch: Batch,
+    closed: bool,
+}
+
+pub(crate) struct Inner {
+    id: u64,
+    remote: SocketAddr,
+    local: SocketAddr,
+    out: Mutex<Outbound>,
+    /// Wakes the writing task.
+    wake: Notify,
+    /// Bytes queued or being written.
+    outbound_bytes: AtomicUsize,
+    /// Bytes of requests handed out and not yet answered.
+    inflight_bytes: AtomicUsize,
+    max_inflight_bytes: usize,
+    /// The reading task waits at the gate while too much is in flight.
+    gated: AtomicBool,
+    gate: Notify,
+    pending: Mutex<AHashMap<i32, Pending>>,
+    /// No pending request times out before this, in ms of [`now_ms`].
+    next_deadline_ms: AtomicU64,
+    next_opaque: AtomicI32,
+    closed: CancellationToken,
+    /// Frames still queued at the close are not written.
+    aborted: AtomicBool,
+    why_closed: Mutex<Option<String>>,
+    last_traffic_ms: AtomicU64,
+}
+
+/// One TCP connection. Clones are the same connection.
+#[derive(Clone)]
+pub struct Channel(Arc<Inner>);
+
+impl Channel {
+    pub(crate) fn new(remote: SocketAddr, local: SocketAddr, max_inflight_bytes: usize) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Self(Arc::new(Inner {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            remote,
+            local,
+            out: Mutex::default(),
+            wake: Notify::new(),
+            outbound_bytes: AtomicUsize::new(0),
+            inflight_bytes: AtomicUsize::new(0),
+            max_inflight_bytes,
+            gated: AtomicBool::new(false),
+            gate: Notify::new(),
+            pending: Mutex::default(),
+            next_deadline_ms: AtomicU64::new(u64::MAX),
+            next_opaque: AtomicI32::new(0),
+            closed: CancellationToken::new(),
+            aborted: AtomicBool::new(false),
+            why_closed: Mutex::new(None),
+            last_traffic_ms: AtomicU64::new(now_ms()),
+        }))
+    }
+
+    /// Unique in this process.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    pub fn remote(&self) -> SocketAddr {
+        self.0.remote
+    }
+
+    pub fn local(&self) -> SocketAddr {
+        self.0.local
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.is_cancelled()
+    }
+
+    /// Resolves when the channel is closed.
+    pub async fn closed(&self) {
+        self.0.closed.cancelled().await;
+    }
+
+    /// Bytes queued for the peer or being written to it.
+    pub fn outbound_bytes(&self) -> usize {
+        self.0.outbound_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of requests handed to the handler and not yet answered.
+    pub fn inflight_bytes(&self) -> usize {
+        self.0.inflight_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Closes the connection. Responses already queued are still written, within [`crate::connection::FLUSH_GRACE`];
+    /// requests still queued are not, and fail as [`RemotingError::NotSent`].
+    pub fn close(&self, why: &str) {
+        self.close_with(why, false);
+    }
+
+    pub(crate) fn abort(&self, why: &str) {
+        self.close_with(why, true);
+    }
+
+    fn close_with(&self, why: &str, abort: bool) {
+        let inner = &*self.0;
+        let unsent = {
+            let mut out = inner.out.lock();
+            if out.closed {
+                return;
+            }
+            out.closed = true;
+            let unsent = out.batch.requests().to_vec();
+            if abort || !unsent.is_empty() {
+                out.batch.clear();
+            }
+            unsent
+        };
+        *inner.why_closed.lock() = Some(why.to_owned());
+        inner.aborted.store(abort, Ordering::Release);
+        inner.closed.cancel();
+        tracing::debug!(peer = %inner.remote, why, "connection closed");
+        let mut pending = std::mem::take(&mut *inner.pending.lock());
+        let addr = || inner.remote.to_string();
+        for opaque in unsent {
+            if let Some(p) = pending.remove(&opaque) {
+                p.done.call(Err(RemotingError::NotSent {
+                    addr: addr(),
+                    why: why.to_owned(),
+                }));
+            }
+        }
+        for (_, p) in pending {
+            p.done.call(Err(RemotingError::Closed {
+                addr: addr(),
+                why: why.to_owned(),
+            }));
+        }
+    }
+
+    /// Why the channel was closed; empty while it is open.
+    pub fn why_closed(&self) -> String {
+        self.0.why_closed.lock().clone().unwrap_or_default()
+    }
+
+    /// Queues a response or a prepared command as it is. Never blocks; on a closed channel the command is dropped. A
+    /// response too large for a frame is replaced by an error response.
+    pub fn send(&self, cmd: RemotingCommand) {
+        if let Err(RemotingError::Frame(e)) = self.enqueue(&cmd) {
+            tracing::warn!(peer = %self.remote(), code = cmd.code, error = %e, "command not sent");
+            if cmd.is_response() {
+                let error = RemotingCommand::error_reply(
+                    &cmd,
+                    response::SYSTEM_ERROR,
+                    format!("response: {e}"),
+                );
+                let _ = self.enqueue(&error);
+            }
+        }
+    }
+
+    /// Queues a request that wants no response, with the oneway flag and a fresh opaque. Never blocks.
+    pub fn oneway(&self, mut cmd: RemotingCommand) {
+        cmd.mark_oneway();
+        cmd.opaque = self.fresh_opaque();
+        self.send(cmd);
+    }
+
+    /// Sends a request and waits for its response. Dropping the future forgets the request.
+    pub async fn invoke(
+        &self,
+        cmd: RemotingCommand,
+        timeout: Duration,
+    ) -> Result<RemotingCommand, RemotingError> {
+        let (tx, rx) = oneshot::channel();
+        let opaque = self.start(cmd, timeout, Done::Waiter(tx));
+        let _forget = Forget {
+            channel: self,
+            opaque,
+        };
+        rx.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Sends a request; `done` gets the response or the error, on the read task, the keeper or the caller. It must not
+    /// block.
+    pub fn invoke_with(
+        &self,
+        cmd: RemotingCommand,
+        timeout: Duration,
+        done: impl FnOnce(Result<RemotingCommand, RemotingError>) + Send + 'static,
+    ) {
+        self.start(cmd, timeout, Done::Callback(Box::new(done)));
+    }
+
+    fn start(&self, mut cmd: RemotingCommand, timeout: Duration, done: Done) -> i32 {
+        let inner = &*self.0;
+        cmd.opaque = self.fresh_opaque();
+        let opaque = cmd.opaque;
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let deadline_ms = now_ms().saturating_add(timeout_ms);
+        {
+            let mut pending = inner.pending.lock();
+            if pending.len() >= MAX_PENDING {
+                drop(pending);
+                done.call(Err(RemotingError::TooManyInFlight {
+                    addr: inner.remote.to_string(),
+                }));
+                return opaque;
+            }
+            pending.insert(
+                opaque,
+                Pending {
+                    deadline_ms,
+                    timeout_ms,
+                    done,
+                },
+            );
+            inner
+                .next_deadline_ms
+                .fetch_min(deadline_ms, Ordering::Relaxed);
+        }
+        if let Err(e) = self.enqueue(&cmd)
+            && let Some(p) = inner.pending.lock().remove(&opaque)
+        {
+            p.done.call(Err(e));
+        }
+        opaque
+    }
+
+    fn fresh_opaque(&self) -> i32 {
+        self.0.next_opaque.fetch_add(1, Ordering::Relaxed) & i32::MAX
+    }
+
+    fn gone(&self) -> RemotingError {
+        RemotingError::Closed {
+            addr: self.0.remote.to_string(),
+            why: self.why_closed(),
+        }
+    }
+
+    fn enqueue(&self, cmd: &RemotingCommand) -> Result<(), RemotingError> {
+        let inner = &*self.0;
+        let (was_empty, waiting) = {
+            let mut out = inner.out.lock();
+            if out.closed {
+                drop(out);
+                return Err(RemotingError::NotSent {
+                    addr: inner.remote.to_string(),
+                    why: self.why_closed(),
+                });
+            }
+            let was_empty = out.batch.is_empty();
+            let size = out.batch.push(cmd)?;
+            (
+                was_empty,
+                inner.outbound_bytes.fetch_add(size, Ordering::Relaxed) + size,
+            )
+        };
+        if waiting > MAX_OUTBOUND_BYTES {
+            tracing::warn!(peer = %inner.remote, bytes = waiting, "peer does not read, connection closed");
+            self.abort("the peer does not read what is sent to it");
+        } else if was_empty {
+            inner.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    // --- for the connection's tasks ---
+
+    /// Swaps the queued frames into the empty `batch`; false when there are none.
+    pub(crate) fn take_batch(&self, batch: &mut Batch) -> bool {
+        let mut out = self.0.out.lock();
+        if out.batch.is_empty() {
+            return false;
+        }
+        std::mem::swap(&mut out.batch, batch);
+        true
+    }
+
+    pub(crate) async fn frames_queued(&self) {
+        self.0.wake.notified().await;
+    }
+
+    /// The writer is done with frames of `bytes` accounted bytes.
+    pub(crate) fn written(&self, bytes: usize) {
+        self.0.outbound_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.open_gate();
+    }
+
+    pub(crate) fn traffic(&self) {
+        self.0.last_traffic_ms.store(now_ms(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn idle_ms(&self, now: u64) -> u64 {
+        now.saturating_sub(self.0.last_traffic_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.0.aborted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.0.inflight_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn release(&self, bytes: usize) {
+        self.0.inflight_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.open_gate();
+    }
+
+    /// Whether the reading task should read on.
+    pub(crate) fn may_read(&self) -> bool {
+        self.0.inflight_bytes.load(Ordering::SeqCst) < self.0.max_inflight_bytes
+            && self.0.outbound_bytes.load(Ordering::SeqCst) < MAX_OUTBOUND_BYTES / 2
+    }
+
+    fn open_gate(&self) {
+        if self.0.gated.load(Ordering::SeqCst) && self.may_read() {
+            self.0.gate.notify_one();
+        }
+    }
+
+    /// Waits until [`Self::may_read`].
+    pub(crate) async fn wait_at_gate(&self) {
+        self.0.gated.store(true, Ordering::SeqCst);
+        while !self.may_read() {
+            self.0.gate.notified().await;
+        }
+        self.0.gated.store(false, Ordering::SeqCst);
+    }
+
+    /// Hands a response to the request it answers.
+    pub(crate) fn complete(&self, response: RemotingCommand) {
+        let pending = self.0.pending.lock().remove(&response.opaque);
+        match pending {
+            Some(p) => p.done.call(Ok(response)),
+            None => {
+                tracing::debug!(peer = %self.remote(), opaque = response.opaque, "response to no request, or a late one")
+            }
+        }
+    }
+
+    /// Fails the requests whose time is over.
+    pub(crate) fn sweep(&self, now: u64) {
+        let inner = &*self.0;
+        if now < inner.next_deadline_ms.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut expired = Vec::new();
+        {
+            let mut pending = inner.pending.lock();
+            let mut next = u64::MAX;
+            let due: Vec<i32> = pending
+                .iter()
+                .filter(|(_, p)| {
+                    let due = p.deadline_ms <= now;
+                    if !due {
+                        next = next.min(p.deadline_ms);
+                    }
+                    due
+                })
+                .map(|(opaque, _)| *opaque)
+                .collect();
+            expired.extend(due.into_iter().filter_map(|opaque| pending.remove(&opaque)));
+            inner.next_deadline_ms.store(next, Ordering::Relaxed);
+        }
+        for p in expired {
+            p.done.call(Err(RemotingError::Timeout {
+                addr: inner.remote.to_string(),
+                timeout_ms: p.timeout_ms,
+            }));
+        }
+    }
+}
+
+/// Drops the pending entry of an abandoned [`Channel::invoke`].
+struct Forget<'a> {
+    channel: &'a Channel,
+    opaque: i32,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        drop(self.channel.0.pending.lock().remove(&self.opaque));
+    }
+}
+
+impl PartialEq for Channel {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Channel {}
+
+impl std::hash::Hash for Channel {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.id().hash(state);
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Channel({} {} -> {})",
+            self.0.id, self.0.local, self.0.remote
+        )
+    }
+}

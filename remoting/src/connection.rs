@@ -1,0 +1,241 @@
+//! The life of a connection: a reading task and a writing task around one [`Channel`], and the keeper that watches many.
+//!
+//! The reading task decodes frames and hands requests to the handler in arrival order; responses complete the requests
+//! that wait for them. The writing task drains the channel's queue. The keeper, one task per server or client, times
+//! requests out and closes idle connections.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use ahash::AHashMap;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::channel::Channel;
+use crate::codes::response;
+use crate::command::RemotingCommand;
+use crate::frame::{self, FrameError, FrameReader};
+use crate::logging::LogLimit;
+use crate::outbound::Batch;
+use crate::server::{Handler, Request};
+
+/// How often the keeper looks for timed-out requests: the precision of [`Channel::invoke`]'s timeout.
+pub const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long queued responses may still be written after a close.
+pub const FLUSH_GRACE: Duration = Duration::from_secs(1);
+
+/// Accounted per request in flight beyond its frame.
+const REQUEST_OVERHEAD: usize = 256;
+
+/// Milliseconds on the process' monotonic clock.
+pub(crate) fn now_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+}
+
+/// The channels of one server or client.
+#[derive(Default)]
+pub(crate) struct Group {
+    channels: Mutex<AHashMap<u64, Channel>>,
+}
+
+impl Group {
+    pub(crate) fn len(&self) -> usize {
+        self.channels.lock().len()
+    }
+
+    pub(crate) fn channels(&self) -> Vec<Channel> {
+        self.channels.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn close_all(&self, why: &str) {
+        self.channels().iter().for_each(|c| c.close(why));
+    }
+}
+
+/// Sweeps timeouts and idle connections until the group is gone.
+pub(crate) async fn keep(group: Weak<Group>, idle: Duration) {
+    let idle_ms = idle.as_millis() as u64;
+    let idle_check_ms = (idle_ms / 8).clamp(1, 1000);
+    let mut next_idle_check = 0;
+    let mut channels = Vec::new();
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        let Some(group) = group.upgrade() else { return };
+        let now = now_ms();
+        channels.extend(group.channels.lock().values().cloned());
+        let check_idle = now >= next_idle_check;
+        if check_idle {
+            next_idle_check = now + idle_check_ms;
+        }
+        for channel in channels.drain(..) {
+            channel.sweep(now);
+            if check_idle && channel.idle_ms(now) >= idle_ms {
+                channel.abort("idle");
+            }
+        }
+    }
+}
+
+/// Starts the two tasks of a connection and returns its channel.
+pub(crate) fn start(
+    stream: TcpStream,
+    group: &Arc<Group>,
+    handler: Option<Arc<dyn Handler>>,
+    max_inflight_bytes: usize,
+) -> std::io::Result<Channel> {
+    stream.set_nodelay(true)?;
+    let channel = Channel::new(
+        stream.peer_addr()?,
+        stream.local_addr()?,
+        max_inflight_bytes,
+    );
+    group.channels.lock().insert(channel.id(), channel.clone());
+    let (read, write) = stream.into_split();
+    tokio::spawn(write_loop(channel.clone(), write));
+    tokio::spawn(run(channel.clone(), read, group.clone(), handler));
+    Ok(channel)
+}
+
+async fn run(
+    channel: Channel,
+    io: OwnedReadHalf,
+    group: Arc<Group>,
+    handler: Option<Arc<dyn Handler>>,
+) {
+    let handler = handler.as_deref();
+    tell(handler, |h| h.connected(&channel));
+    match read_loop(&channel, io, handler).await {
+        Ok(why) => channel.close(why),
+        Err(e) => {
+            log_failure(&channel, &e);
+            channel.close(&e.to_string());
+        }
+    }
+    group.channels.lock().remove(&channel.id());
+    tell(handler, |h| h.disconnected(&channel));
+}
+
+fn tell(handler: Option<&dyn Handler>, what: impl FnOnce(&dyn Handler)) {
+    if let Some(h) = handler
+        && catch_unwind(AssertUnwindSafe(|| what(h))).is_err()
+    {
+        tracing::error!("a connection listener panicked");
+    }
+}
+
+fn log_failure(channel: &Channel, e: &FrameError) {
+    static LIMIT: LogLimit = LogLimit::new();
+    match e {
+        FrameError::Io(_) | FrameError::UnexpectedEnd => {
+            tracing::debug!(peer = %channel.remote(), error = %e, "connection lost");
+        }
+        _ => {
+            if let Some(more) = LIMIT.allow(now_ms()) {
+                tracing::warn!(peer = %channel.remote(), error = %e, not_logged = more, "bad frame, connection closed");
+            }
+        }
+    }
+}
+
+/// Reads until the connection ends; says why.
+async fn read_loop(
+    channel: &Channel,
+    io: OwnedReadHalf,
+    handler: Option<&dyn Handler>,
+) -> Result<&'static str, FrameError> {
+    let mut reader = FrameReader::new(io);
+    let mut closed = pin!(channel.closed());
+    loop {
+        while let Some(bytes) = reader.buffered()? {
+            let size = bytes.len() + REQUEST_OVERHEAD;
+            let cmd = frame::decode_frame(bytes)?;
+            if cmd.is_response() {
+                channel.complete(cmd);
+                continue;
+            }
+            dispatch(channel, cmd, size, handler);
+            if channel.is_closed() {
+                return Ok("closed");
+            }
+            if !channel.may_read() {
+                tokio::select! {
+                    () = &mut closed => return Ok("closed"),
+                    () = channel.wait_at_gate() => {}
+                }
+            }
+        }
+        let read = tokio::select! {
+            read = reader.fill() => read?,
+            () = &mut closed => return Ok("closed"),
+        };
+        if read == 0 {
+            return if reader.is_empty() {
+                Ok("the peer closed the connection")
+            } else {
+                Err(FrameError::UnexpectedEnd)
+            };
+        }
+        channel.traffic();
+    }
+}
+
+fn dispatch(channel: &Channel, cmd: RemotingCommand, size: usize, handler: Option<&dyn Handler>) {
+    let request = Request::new(cmd, channel.clone(), size);
+    match handler {
+        // A request that is dropped by a panic answers itself, see `Replier`.
+        Some(h) => {
+            if catch_unwind(AssertUnwindSafe(|| h.handle(request))).is_err() {
+                tracing::error!(peer = %channel.remote(), "a request handler panicked");
+            }
+        }
+        None => {
+            let remark = format!(" request type {} not supported", request.cmd.code);
+            let reply = RemotingCommand::error_reply(
+                &request.cmd,
+                response::REQUEST_CODE_NOT_SUPPORTED,
+                remark,
+            );
+            request.reply(reply);
+        }
+    }
+}
+
+async fn write_loop(channel: Channel, mut io: OwnedWriteHalf) {
+    let mut batch = Batch::default();
+    loop {
+        while channel.take_batch(&mut batch) {
+            let result = tokio::select! {
+                result = batch.write_to(&mut io, || channel.traffic()) => result,
+                () = grace(&channel) => return,
+            };
+            channel.written(batch.accounted());
+            batch.clear();
+            if let Err(e) = result {
+                tracing::debug!(peer = %channel.remote(), error = %e, "write failed");
+                channel.abort(&format!("write failed: {e}"));
+                return;
+            }
+        }
+        if channel.is_closed() {
+            // Dropping the half shuts the direction down; the reading task drops the other.
+            return;
+        }
+        tokio::select! {
+            () = channel.frames_queued() => {}
+            () = channel.closed() => {}
+        }
+    }
+}
+
+/// Ends when a closed channel's last frames have had their time.
+async fn grace(channel: &Channel) {
+    channel.closed().await;
+    if !channel.is_aborted() {
+        tokio::time::sleep(FLUSH_GRACE).await;
+    }
+}

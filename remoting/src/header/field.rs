@@ -1,0 +1,98 @@
+//! The types a header field may have, and their text on the wire.
+
+use super::HeaderError;
+use crate::bytestr::ByteStr;
+use crate::ext::ExtFields;
+
+/// A type a header field may have.
+pub trait Field: Sized {
+    /// Reads the field `name`; an absent one is an error when `required`, else the default.
+    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError>;
+
+    /// Sets the field, if it has a value.
+    fn write(&self, ext: &mut ExtFields, name: &'static str);
+}
+
+fn absent<T: Default>(name: &'static str, required: bool) -> Result<T, HeaderError> {
+    if required {
+        Err(HeaderError::Missing(name))
+    } else {
+        Ok(T::default())
+    }
+}
+
+/// Longest part of a bad value repeated in an error, in characters.
+const SHOWN_VALUE: usize = 64;
+
+macro_rules! numbers {
+    ($($ty:ty: $wanted:literal),*) => {$(
+        impl Field for $ty {
+            fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
+                let Some(text) = ext.get(name) else { return absent(name, required) };
+                text.trim().parse().map_err(|_| HeaderError::Mistyped {
+                    field: name,
+                    wanted: $wanted,
+                    value: text.chars().take(SHOWN_VALUE).collect(),
+                })
+            }
+
+            fn write(&self, ext: &mut ExtFields, name: &'static str) {
+                ext.set_display(name, self);
+            }
+        }
+    )*};
+}
+
+numbers!(i32: "a 32-bit number", i64: "a 64-bit number", f64: "a number");
+
+impl Field for bool {
+    /// As Java: anything but "true", in any case, is false.
+    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
+        let Some(text) = ext.get(name) else {
+            return absent(name, required);
+        };
+        Ok(text.trim().eq_ignore_ascii_case("true"))
+    }
+
+    fn write(&self, ext: &mut ExtFields, name: &'static str) {
+        ext.set(name, if *self { "true" } else { "false" });
+    }
+}
+
+impl Field for ByteStr {
+    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
+        ext.get_shared(name)
+            .map_or_else(|| absent(name, required), Ok)
+    }
+
+    fn write(&self, ext: &mut ExtFields, name: &'static str) {
+        ext.set(name, self.as_str());
+    }
+}
+
+impl Field for String {
+    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
+        ext.get(name)
+            .map_or_else(|| absent(name, required), |v| Ok(v.to_owned()))
+    }
+
+    fn write(&self, ext: &mut ExtFields, name: &'static str) {
+        ext.set(name, self.as_str());
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
+        if ext.contains(name) {
+            T::read(ext, name, true).map(Some)
+        } else {
+            absent(name, required)
+        }
+    }
+
+    fn write(&self, ext: &mut ExtFields, name: &'static str) {
+        if let Some(value) = self {
+            value.write(ext, name);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Replicated state changes: the records of an entry that are not messages. Everything that depends on time,
+//! chance or configuration was decided by the proposer and stands in the command.
+//!
+//! On disk a command is JSON: readable in a dump, and fields can be added without a migration.
+
+use raftmq_remoting::body::{SubscriptionGroupConfig, TopicConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, StoreError};
+
+/// A consumer offset to store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffsetCommit {
+    /// Consumer group.
+    #[serde(rename = "g")]
+    pub group: String,
+    /// Topic.
+    #[serde(rename = "t")]
+    pub topic: String,
+    /// Queue of the topic.
+    #[serde(rename = "q")]
+    pub queue_id: i32,
+    /// Next offset to consume, entries.
+    #[serde(rename = "o")]
+    pub offset: i64,
+}
+
+/// A pending timer: a message in SCHEDULE_TOPIC_XXXX and when it is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TimerKey {
+    /// Milliseconds since the epoch.
+    #[serde(rename = "at")]
+    pub deliver_at_ms: i64,
+    /// Where the stored message lies.
+    #[serde(rename = "p")]
+    pub physical_offset: i64,
+}
+
+impl TimerKey {
+    /// Sorts by due time on disk.
+    pub fn encode(&self) -> [u8; 16] {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.deliver_at_ms.max(0).to_be_bytes());
+        key[8..].copy_from_slice(&self.physical_offset.to_be_bytes());
+        key
+    }
+
+    /// Reads a key back.
+    pub fn decode(key: &[u8]) -> Option<Self> {
+        let at = key.get(..8)?.try_into().ok()?;
+        let offset = key.get(8..16)?.try_into().ok()?;
+        Some(Self {
+            deliver_at_ms: i64::from_be_bytes(at),
+            physical_offset: i64::from_be_bytes(offset),
+        })
+    }
+}
+
+/// A state change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes or changes a topic.
+    PutTopic {
+        /// The whole new config.
+        config: TopicConfig,
+        /// Proposer's clock, for the data version.
+        now_ms: i64,
+    },
+    /// Removes a topic, its queues and the offsets consumed from it. Made again, it starts at offset 0.
+    DeleteTopic {
+        /// Name.
+        topic: String,
+        /// Proposer's clock, for the data version.
+        now_ms: i64,
+    },
+    /// Makes or changes a subscription group.
+    PutGroup {
+        /// The whole new config.
+        config: SubscriptionGroupConfig,
+        /// Proposer's clock, for the data version.
+        now_ms: i64,
+    },
+    /// Removes a subscription group.
+    DeleteGroup {
+        /// Name.
+        group: String,
+        /// Whether its consumer offsets go too.
+        clean_offset: bool,
+        /// Proposer's clock, for the data version.
+        now_ms: i64,
+    },
+    /// Stores consumer offsets.
+    CommitOffsets {
+        /// Last value a key.
+        offsets: Vec<OffsetCommit>,
+    },
+    /// Sets a KV config.
+    PutKv {
+        /// Namespace.
+        namespace: String,
+        /// Key.
+        key: String,
+        /// Value.
+        value: String,
+    },
+    /// Removes a KV config.
+    DeleteKv {
+        /// Namespace.
+        namespace: String,
+        /// Key.
+        key: String,
+    },
+    /// Forgets delivered timers; stands in the same entry as the delivered messages.
+    TimerDone {
+        /// Which.
+        keys: Vec<TimerKey>,
+    },
+}
+
+impl Command {
+    /// The record's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_else(|e| unreachable!("commands hold only strings and numbers: {e}"))
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] for bytes that are no command of this version.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt("command", e.to_string()))
+    }
+}

@@ -1,0 +1,169 @@
+//! An entry before its place in the log is known. The propose loop copies messages into it once; `append` stamps
+//! that buffer in place and the same buffer is written, replicated and kept for readers.
+
+use bytes::{Bytes, BytesMut};
+use raftmq_remoting::message::{self, NewMessage, StoredRecord};
+
+use super::format::{COMMAND_HEADER_LEN, COMMAND_MAGIC, EntryKind, HEADER_LEN, Header, MAX_ENTRY_LEN};
+use super::queue_offsets::QueueOffsets;
+use crate::command::Command;
+use crate::error::{Result, StoreError};
+
+/// Where a message went: what a SEND_OK tells the producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Offset in its consume queue, entries.
+    pub queue_offset: i64,
+    /// Byte position in the logical commitlog.
+    pub physical_offset: i64,
+    /// Milliseconds since the epoch, never smaller than that of an earlier message.
+    pub store_timestamp: i64,
+}
+
+/// The place that `append` gives an entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Raft index.
+    pub index: u64,
+    /// Raft term.
+    pub term: u64,
+    /// Byte position.
+    pub position: u64,
+    /// Position of the entry before.
+    pub previous: u64,
+    /// CRC of the entry before.
+    pub previous_crc: u32,
+    /// Timestamp for all its messages.
+    pub store_timestamp: i64,
+}
+
+/// An unstamped entry.
+#[derive(Debug)]
+pub struct Draft {
+    kind: EntryKind,
+    buf: BytesMut,
+    /// Start of each message record in `buf`.
+    messages: Vec<u32>,
+    records: u32,
+}
+
+impl Draft {
+    /// An empty entry of messages and commands.
+    pub fn new(capacity: usize) -> Self {
+        let mut draft = Self::with_kind(EntryKind::Normal);
+        draft.buf.reserve(capacity);
+        draft
+    }
+
+    fn with_kind(kind: EntryKind) -> Self {
+        Self {
+            kind,
+            buf: BytesMut::zeroed(HEADER_LEN),
+            messages: Vec::new(),
+            records: 0,
+        }
+    }
+
+    /// A new leader's first entry.
+    pub fn blank() -> Self {
+        Self::with_kind(EntryKind::Blank)
+    }
+
+    /// A membership entry with the Raft layer's encoding.
+    pub fn membership(encoded: &[u8]) -> Self {
+        let mut draft = Self::with_kind(EntryKind::Membership);
+        draft.push_raw(encoded);
+        draft
+    }
+
+    fn push_raw(&mut self, payload: &[u8]) {
+        let size = (COMMAND_HEADER_LEN + payload.len()) as u32;
+        self.buf.extend_from_slice(&size.to_be_bytes());
+        self.buf.extend_from_slice(&COMMAND_MAGIC.to_be_bytes());
+        self.buf.extend_from_slice(payload);
+        self.records += 1;
+    }
+
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] when the entry would pass [`MAX_ENTRY_LEN`]; the draft is unchanged.
+    pub fn push_message(&mut self, message: &NewMessage) -> Result<()> {
+        self.room_for(message.encoded_len())?;
+        self.messages.push(self.buf.len() as u32);
+        message.encode_into(&mut self.buf);
+        self.records += 1;
+        Ok(())
+    }
+
+    /// Adds a state change.
+    ///
+    /// # Errors
+    /// As [`Draft::push_message`].
+    pub fn push_command(&mut self, command: &Command) -> Result<()> {
+        let encoded = command.encode();
+        self.room_for(encoded.len() + COMMAND_HEADER_LEN)?;
+        self.push_raw(&encoded);
+        Ok(())
+    }
+
+    fn room_for(&self, more: usize) -> Result<()> {
+        let size = self.buf.len() + more;
+        if size > MAX_ENTRY_LEN {
+            return Err(StoreError::TooLarge {
+                size,
+                limit: MAX_ENTRY_LEN,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whole size, header included, bytes.
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Whether it has no record.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Messages in it.
+    pub fn message_count(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Gives every message its queue offset, physical offset and store time, then seals the entry.
+    pub(crate) fn stamp(mut self, place: Place, offsets: &mut QueueOffsets) -> Result<(Header, Bytes, Vec<Placed>)> {
+        let mut placed = Vec::with_capacity(self.messages.len());
+        for &at in &self.messages {
+            let at = at as usize;
+            let record = &mut self.buf[at..];
+            let queue_offset = {
+                let view = StoredRecord::parse(record)
+                    .map_err(|e| StoreError::corrupt("drafted message", e.to_string()))?;
+                offsets.take_next(view.topic(), view.queue_id())
+            };
+            let one = Placed {
+                queue_offset,
+                physical_offset: (place.position + at as u64) as i64,
+                store_timestamp: place.store_timestamp,
+            };
+            message::stamp(record, one.queue_offset, one.physical_offset, one.store_timestamp);
+            placed.push(one);
+        }
+        let header = Header {
+            size: self.buf.len() as u32,
+            index: place.index,
+            term: place.term,
+            position: place.position,
+            previous: place.previous,
+            previous_crc: place.previous_crc,
+            crc: 0,
+            records: self.records,
+            kind: self.kind,
+        }
+        .seal(&mut self.buf);
+        Ok((header, self.buf.freeze(), placed))
+    }
+}

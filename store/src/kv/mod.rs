@@ -1,0 +1,80 @@
+//! The ordered key-value seam under the metadata: RocksDB in a broker, a map in tests.
+
+mod memory;
+mod rocks;
+
+pub use memory::MemoryKv;
+pub use rocks::RocksKv;
+
+use crate::error::Result;
+
+/// Column families. Each holds one kind of replicated state (the names are on disk).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// `applied`, membership, data versions: what the state machine says of itself.
+    Meta,
+    /// Topic name → topic config.
+    Topics,
+    /// Group name → subscription group config.
+    Groups,
+    /// `group \0 topic \0 queueId` → consumer offset.
+    Offsets,
+    /// `namespace \0 key` → value.
+    KvConfig,
+    /// `deliver_at_ms physical_offset`, big-endian → empty: delayed messages by due time.
+    Timers,
+}
+
+impl Family {
+    /// Every family, in the order they are created.
+    pub const ALL: [Family; 6] =
+        [Family::Meta, Family::Topics, Family::Groups, Family::Offsets, Family::KvConfig, Family::Timers];
+
+    /// Name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Meta => "meta",
+            Family::Topics => "topics",
+            Family::Groups => "subscription_groups",
+            Family::Offsets => "consumer_offsets",
+            Family::KvConfig => "kv_config",
+            Family::Timers => "timers",
+        }
+    }
+}
+
+/// Changes that become visible, and survive a killed process, all at once.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub(crate) changes: Vec<(Family, Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    /// Sets a key.
+    pub fn put(&mut self, family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.push((family, key.into(), Some(value.into())));
+    }
+    /// Removes a key.
+    pub fn delete(&mut self, family: Family, key: impl Into<Vec<u8>>) {
+        self.changes.push((family, key.into(), None));
+    }
+    /// Whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// An ordered store with atomic batches.
+pub trait Kv: Send + Sync {
+    /// One value.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    /// Up to `limit` pairs with keys ≥ `from`, in key order.
+    fn scan(&self, family: Family, from: &[u8], limit: usize) -> Result<Vec<Pair>>;
+    /// Applies a batch.
+    fn write(&self, batch: Batch) -> Result<()>;
+    /// Makes everything written durable against power loss.
+    fn flush(&self) -> Result<()>;
+}

@@ -1,0 +1,22 @@
+//! The disk side of a RaftMQ replica. Knows no network and no Raft: it stores entries, applies them, and lets
+//! readers find messages.
+//!
+//! Three seams keep it testable: [`vfs::FileSystem`], [`kv::Kv`], and the segment writer, which is a state machine
+//! driven by a thread in a broker and by hand in a test.
+
+pub mod command;
+pub mod commitlog;
+pub mod consume_queue;
+mod error;
+pub mod kv;
+pub mod machine;
+mod mapped;
+pub mod state;
+pub mod store;
+pub mod time_index;
+pub mod vfs;
+
+pub use command::{Command, OffsetCommit, TimerKey};
+pub use error::{Result, StoreError};
+pub use machine::{Applied, Arrived, Effects, Machine};
+pub use store::Store;

@@ -1,0 +1,317 @@
+//! The applied state that clients ask for: topics, groups, consumer offsets, KV configs, timers. Kept in memory for
+//! readers on any thread and in the metadata store across restarts; only apply changes it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use raftmq_remoting::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
+
+use crate::command::{Command, OffsetCommit, TimerKey};
+use crate::error::{Result, StoreError};
+use crate::kv::{Batch, Family, Kv};
+
+type Map<K, V> = HashMap<K, V, ahash::RandomState>;
+
+const TOPIC_VERSION: &[u8] = b"topic_version";
+const GROUP_VERSION: &[u8] = b"group_version";
+/// Pairs taken at once from the metadata store at start.
+const LOAD_CHUNK: usize = 4096;
+
+/// What a command touched, for those who are told.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Touched {
+    /// Topics were made, changed or deleted.
+    pub topics: bool,
+    /// Groups were made, changed or deleted.
+    pub groups: bool,
+    /// Timers came or went.
+    pub timers: bool,
+}
+
+/// Offsets of one group, by topic and queue.
+type GroupOffsets = Map<String, Map<i32, i64>>;
+
+/// Applied state of one replica.
+pub struct State {
+    kv: Arc<dyn Kv>,
+    topics: RwLock<Map<String, Arc<TopicConfig>>>,
+    topic_version: RwLock<DataVersion>,
+    groups: RwLock<Map<String, Arc<SubscriptionGroupConfig>>>,
+    group_version: RwLock<DataVersion>,
+    offsets: RwLock<Map<String, GroupOffsets>>,
+    kv_config: RwLock<Map<(String, String), String>>,
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| StoreError::Metadata(e.to_string()))
+}
+
+fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt(format!("metadata: {what}"), e.to_string()))
+}
+
+fn offset_key(group: &str, topic: &str, queue_id: i32) -> Vec<u8> {
+    format!("{group}\0{topic}\0{queue_id}").into_bytes()
+}
+
+fn kv_key(namespace: &str, key: &str) -> Vec<u8> {
+    format!("{namespace}\0{key}").into_bytes()
+}
+
+fn for_each(kv: &dyn Kv, family: Family, mut visit: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
+    let mut from = Vec::new();
+    loop {
+        let pairs = kv.scan(family, &from, LOAD_CHUNK)?;
+        for (key, value) in &pairs {
+            let name = std::str::from_utf8(key)
+                .map_err(|_| StoreError::corrupt(format!("metadata: {}", family.name()), "a key is not UTF-8"))?;
+            visit(name, value)?;
+        }
+        match pairs.last() {
+            Some((key, _)) if pairs.len() == LOAD_CHUNK => {
+                from.clone_from(key);
+                from.push(0);
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+impl State {
+    /// Loads everything from the metadata store.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] for values that cannot be read.
+    pub fn load(kv: Arc<dyn Kv>) -> Result<Self> {
+        let state = Self {
+            kv: kv.clone(),
+            topics: RwLock::default(),
+            topic_version: RwLock::default(),
+            groups: RwLock::default(),
+            group_version: RwLock::default(),
+            offsets: RwLock::default(),
+            kv_config: RwLock::default(),
+        };
+        state.reload()?;
+        Ok(state)
+    }
+
+    /// Reads everything again: after a snapshot replaced the metadata store's content.
+    pub(crate) fn reload(&self) -> Result<()> {
+        let kv = self.kv.as_ref();
+        let mut topics = Map::default();
+        for_each(kv, Family::Topics, |name, value| {
+            topics.insert(name.to_owned(), Arc::new(from_json(name, value)?));
+            Ok(())
+        })?;
+        let mut groups = Map::default();
+        for_each(kv, Family::Groups, |name, value| {
+            groups.insert(name.to_owned(), Arc::new(from_json(name, value)?));
+            Ok(())
+        })?;
+        let mut offsets: Map<String, GroupOffsets> = Map::default();
+        for_each(kv, Family::Offsets, |name, value| {
+            let mut parts = name.split('\0');
+            let parsed = (|| {
+                let (group, topic, queue) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
+                Some((group, topic, queue, i64::from_be_bytes(value.try_into().ok()?)))
+            })();
+            let Some((group, topic, queue, offset)) = parsed else {
+                return Err(StoreError::corrupt("metadata: consumer offsets", format!("key {name:?}")));
+            };
+            let group = offsets.entry(group.to_owned()).or_default();
+            group.entry(topic.to_owned()).or_default().insert(queue, offset);
+            Ok(())
+        })?;
+        let mut kv_config = Map::default();
+        for_each(kv, Family::KvConfig, |name, value| {
+            if let Some((namespace, key)) = name.split_once('\0') {
+                let value = String::from_utf8_lossy(value).into_owned();
+                kv_config.insert((namespace.to_owned(), key.to_owned()), value);
+            }
+            Ok(())
+        })?;
+        let version = |key| match kv.get(Family::Meta, key)? {
+            Some(bytes) => from_json("data version", &bytes),
+            None => Ok(DataVersion::default()),
+        };
+        *self.topic_version.write() = version(TOPIC_VERSION)?;
+        *self.group_version.write() = version(GROUP_VERSION)?;
+        *self.topics.write() = topics;
+        *self.groups.write() = groups;
+        *self.offsets.write() = offsets;
+        *self.kv_config.write() = kv_config;
+        Ok(())
+    }
+
+    /// One topic.
+    pub fn topic(&self, name: &str) -> Option<Arc<TopicConfig>> {
+        self.topics.read().get(name).cloned()
+    }
+
+    /// All topics, in no order.
+    pub fn topics(&self) -> Vec<Arc<TopicConfig>> {
+        self.topics.read().values().cloned().collect()
+    }
+
+    /// Version of the topic table; `state_version` is 0 here, the broker puts its term there when it registers.
+    pub fn topic_version(&self) -> DataVersion {
+        self.topic_version.read().clone()
+    }
+
+    /// One subscription group.
+    pub fn group(&self, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {
+        self.groups.read().get(name).cloned()
+    }
+
+    /// All subscription groups, in no order.
+    pub fn groups(&self) -> Vec<Arc<SubscriptionGroupConfig>> {
+        self.groups.read().values().cloned().collect()
+    }
+
+    /// Version of the group table.
+    pub fn group_version(&self) -> DataVersion {
+        self.group_version.read().clone()
+    }
+
+    /// A committed consumer offset.
+    pub fn offset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        self.offsets.read().get(group)?.get(topic)?.get(&queue_id).copied()
+    }
+
+    /// All offsets of a group.
+    pub fn offsets_of(&self, group: &str) -> Vec<OffsetCommit> {
+        let offsets = self.offsets.read();
+        let Some(topics) = offsets.get(group) else { return Vec::new() };
+        let one = |topic: &String, (queue_id, offset): (&i32, &i64)| OffsetCommit {
+            group: group.to_owned(),
+            topic: topic.clone(),
+            queue_id: *queue_id,
+            offset: *offset,
+        };
+        topics.iter().flat_map(|(topic, queues)| queues.iter().map(move |q| one(topic, q))).collect()
+    }
+
+    /// Groups that have consumed from a topic.
+    pub fn groups_with_offsets(&self, topic: &str) -> Vec<String> {
+        let offsets = self.offsets.read();
+        offsets.iter().filter(|(_, topics)| topics.contains_key(topic)).map(|(group, _)| group.clone()).collect()
+    }
+
+    /// A KV config.
+    pub fn kv(&self, namespace: &str, key: &str) -> Option<String> {
+        self.kv_config.read().get(&(namespace.to_owned(), key.to_owned())).cloned()
+    }
+
+    /// Timers due at `now_ms`, earliest first. Reads the metadata store: not for async threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Metadata`].
+    pub fn due_timers(&self, now_ms: i64, limit: usize) -> Result<Vec<TimerKey>> {
+        let pairs = self.kv.scan(Family::Timers, &[], limit)?;
+        let keys = pairs.iter().filter_map(|(key, _)| TimerKey::decode(key));
+        Ok(keys.take_while(|key| key.deliver_at_ms <= now_ms).collect())
+    }
+
+    /// When the earliest timer is due, milliseconds since the epoch. Reads the metadata store.
+    ///
+    /// # Errors
+    /// [`StoreError::Metadata`].
+    pub fn next_timer_ms(&self) -> Result<Option<i64>> {
+        let first = self.kv.scan(Family::Timers, &[], 1)?;
+        Ok(first.first().and_then(|(key, _)| TimerKey::decode(key)).map(|key| key.deliver_at_ms))
+    }
+
+    fn next_version(version: &RwLock<DataVersion>, now_ms: i64) -> DataVersion {
+        let mut next = version.read().clone();
+        next.timestamp = now_ms;
+        next.counter += 1;
+        next
+    }
+
+    /// Changes memory and adds the same change to `batch`.
+    pub(crate) fn apply(&self, command: Command, batch: &mut Batch, touched: &mut Touched) -> Result<()> {
+        match command {
+            Command::PutTopic { config, now_ms } => {
+                batch.put(Family::Topics, config.topic_name.as_bytes(), json(&config)?);
+                self.topics.write().insert(config.topic_name.clone(), Arc::new(config));
+                self.topics_moved(now_ms, batch, touched)?;
+            }
+            Command::DeleteTopic { topic, now_ms } => {
+                batch.delete(Family::Topics, topic.as_bytes());
+                self.topics.write().remove(&topic);
+                for (group, topics) in self.offsets.write().iter_mut() {
+                    for queue_id in topics.remove(&topic).unwrap_or_default().keys() {
+                        batch.delete(Family::Offsets, offset_key(group, &topic, *queue_id));
+                    }
+                }
+                self.topics_moved(now_ms, batch, touched)?;
+            }
+            Command::PutGroup { config, now_ms } => {
+                batch.put(Family::Groups, config.group_name.as_bytes(), json(&config)?);
+                self.groups.write().insert(config.group_name.clone(), Arc::new(config));
+                self.groups_moved(now_ms, batch, touched)?;
+            }
+            Command::DeleteGroup {
+                group,
+                clean_offset,
+                now_ms,
+            } => {
+                batch.delete(Family::Groups, group.as_bytes());
+                self.groups.write().remove(&group);
+                if clean_offset && let Some(topics) = self.offsets.write().remove(&group) {
+                    for (topic, queues) in &topics {
+                        for queue_id in queues.keys() {
+                            batch.delete(Family::Offsets, offset_key(&group, topic, *queue_id));
+                        }
+                    }
+                }
+                self.groups_moved(now_ms, batch, touched)?;
+            }
+            Command::CommitOffsets { offsets } => {
+                let mut table = self.offsets.write();
+                for one in offsets {
+                    let key = offset_key(&one.group, &one.topic, one.queue_id);
+                    batch.put(Family::Offsets, key, one.offset.to_be_bytes());
+                    let group = table.entry(one.group).or_default();
+                    group.entry(one.topic).or_default().insert(one.queue_id, one.offset);
+                }
+            }
+            Command::PutKv { namespace, key, value } => {
+                batch.put(Family::KvConfig, kv_key(&namespace, &key), value.as_bytes());
+                self.kv_config.write().insert((namespace, key), value);
+            }
+            Command::DeleteKv { namespace, key } => {
+                batch.delete(Family::KvConfig, kv_key(&namespace, &key));
+                self.kv_config.write().remove(&(namespace, key));
+            }
+            Command::TimerDone { keys } => {
+                for key in keys {
+                    batch.delete(Family::Timers, key.encode());
+                }
+                touched.timers = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn topics_moved(&self, now_ms: i64, batch: &mut Batch, touched: &mut Touched) -> Result<()> {
+        let next = Self::next_version(&self.topic_version, now_ms);
+        batch.put(Family::Meta, TOPIC_VERSION, json(&next)?);
+        *self.topic_version.write() = next;
+        touched.topics = true;
+        Ok(())
+    }
+
+    fn groups_moved(&self, now_ms: i64, batch: &mut Batch, touched: &mut Touched) -> Result<()> {
+        let next = Self::next_version(&self.group_version, now_ms);
+        batch.put(Family::Meta, GROUP_VERSION, json(&next)?);
+        *self.group_version.write() = next;
+        touched.groups = true;
+        Ok(())
+    }
+}
