@@ -1,0 +1,46 @@
+package interop;
+
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Method;
+import java.util.Collections;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.MQVersion;
+
+/** The few places where the sources of the 4.9 and the 5.x client differ. */
+final class Line {
+    private Line() {}
+
+    /** For example "5.3.3". */
+    static String version() {
+        return MQVersion.getVersionDesc(MQVersion.CURRENT_VERSION).replace("V", "").replace('_', '.');
+    }
+
+    static boolean is5() {
+        return version().startsWith("5");
+    }
+
+    /** The class MessageModel moved to another package in 5.x. */
+    static void broadcasting(DefaultMQPushConsumer consumer) {
+        consumer.setMessageModel(Enum.valueOf(consumer.getMessageModel().getDeclaringClass(), "BROADCASTING"));
+    }
+
+    /** MQAdmin.createTopic takes a map of attributes in 5.x. */
+    static void createTopic(DefaultMQProducer producer, String key, String topic, int queues) throws Exception {
+        try {
+            for (Method m : DefaultMQProducer.class.getMethods()) {
+                if (m.getName().equals("createTopic") && m.getParameterCount() == (is5() ? 4 : 3)) {
+                    Object[] args = {key, topic, queues, Collections.emptyMap()};
+                    m.invoke(producer, is5() ? args : java.util.Arrays.copyOf(args, 3));
+                    return;
+                }
+            }
+        } catch (InvocationTargetException e) {
+            if (e.getCause() instanceof Exception) {
+                throw (Exception) e.getCause();
+            }
+            throw e;
+        }
+        throw new IllegalStateException("this client has no createTopic");
+    }
+}
