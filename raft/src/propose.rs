@@ -17,6 +17,7 @@ use raftmq_store::commitlog::format::{HEADER_LEN, MAX_ENTRY_LEN};
 use tokio::sync::{Notify, watch};
 
 use crate::error::ProposeError;
+use crate::lease::Lease;
 use crate::options::AckLevel;
 use crate::peer_server::PeerState;
 use crate::role::Role;
@@ -33,6 +34,8 @@ const MAX_ENTRIES_IN_FLIGHT: usize = 8;
 const MAX_BYTES_IN_FLIGHT: usize = 8 * 1024 * 1024;
 /// Requests that may wait, besides the limit in bytes.
 const MAX_WAITING: usize = 200_000;
+/// A lease comes back without a change of role: looked at this often while requests wait for it.
+const LEASE_CHECK: Duration = Duration::from_millis(20);
 /// What a waiting request costs beyond its body, bytes.
 const REQUEST_OVERHEAD: usize = 256;
 
@@ -93,12 +96,14 @@ pub struct Proposer {
     wake: Notify,
     ack: AtomicU8,
     limits: Limits,
+    lease: Arc<Lease>,
 }
 
 impl Proposer {
     /// An empty queue.
-    pub fn new(ack: AckLevel, limits: Limits) -> Arc<Self> {
+    pub fn new(ack: AckLevel, limits: Limits, lease: Arc<Lease>) -> Arc<Self> {
         Arc::new(Self {
+            lease,
             queue: Mutex::default(),
             wake: Notify::new(),
             ack: AtomicU8::new(ack as u8),
@@ -148,11 +153,14 @@ impl Proposer {
     /// Takes back what openraft refused, in front of the queue.
     pub(crate) fn put_back(&self, proposals: Vec<Pending>) {
         let mut stale = Vec::new();
+        let now = Instant::now();
         {
             let mut queue = self.queue.lock();
             for pending in proposals.into_iter().rev() {
                 if queue.stopped {
                     stale.push((ProposeError::Stopped, pending.done));
+                } else if pending.expires <= now {
+                    stale.push((ProposeError::NoLeader, pending.done));
                 } else if pending.proposal.only_term.is_some() {
                     stale.push((ProposeError::WrongTerm, pending.done));
                 } else {
@@ -191,11 +199,13 @@ impl Proposer {
             in_flight.sweep(now);
             let present = role.borrow_and_update().clone();
             let core = peers.core.get().filter(|_| present.leads());
-            let leads = core.is_some();
-            if led && !leads {
+            if led && core.is_none() {
                 in_flight.fail_appended();
             }
-            led = leads;
+            led = core.is_some();
+            // A leader without its lease would only refuse: what is not appended waits as if there were no leader.
+            let core = core.filter(|_| self.lease.is_valid());
+            let leads = core.is_some();
             if self.queue.lock().stopped {
                 in_flight.fail_appended();
                 return;
@@ -221,7 +231,8 @@ impl Proposer {
             }
             let deadline = in_flight.next_deadline();
             let expiry = if leads { None } else { self.queue.lock().waiting.iter().map(|p| p.expires).min() };
-            let next = deadline.into_iter().chain(expiry).min();
+            let look_again = (led && !leads).then(|| now + LEASE_CHECK);
+            let next = deadline.into_iter().chain(expiry).chain(look_again).min();
             tokio::select! {
                 () = self.wake.notified() => {}
                 changed = role.changed() => if changed.is_err() { return },

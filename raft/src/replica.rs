@@ -60,7 +60,7 @@ pub(crate) struct Inner {
     pub(crate) observer: Arc<dyn Observer>,
     /// Whether the directory held log or vote when it was opened.
     pub(crate) used_before: bool,
-    lock: DirectoryLock,
+    lock: Mutex<Option<DirectoryLock>>,
     runtime: Mutex<Option<Runtime>>,
     closed: OnceLock<()>,
 }
@@ -122,9 +122,10 @@ impl Replica {
             me,
             ..Role::default()
         };
+        let lease = Arc::new(Lease::new(options.election_max));
         let inner = Arc::new(Inner {
-            lease: Arc::new(Lease::new(options.election_max)),
-            proposer: Proposer::new(options.ack, limits),
+            proposer: Proposer::new(options.ack, limits, lease.clone()),
+            lease,
             peers: Arc::new(PeerState {
                 dir: options.store_dir.clone(),
                 name: options.self_name.clone(),
@@ -142,7 +143,7 @@ impl Replica {
             stopped: watch::Sender::new(None),
             observer,
             used_before,
-            lock: store.lock,
+            lock: Mutex::new(Some(store.lock)),
             runtime: Mutex::new(None),
             closed: OnceLock::new(),
             options,
@@ -180,11 +181,14 @@ impl Replica {
         let closed = tokio::task::spawn_blocking(move || {
             let saved = inner.machine.lock().save();
             inner.log.close();
-            if saved.is_ok() && inner.log.progress().poisoned().is_none() {
-                inner.lock.clean_stop();
-            }
             if let Some(runtime) = runtime {
                 runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+            }
+            if let Some(lock) = inner.lock.lock().take()
+                && saved.is_ok()
+                && inner.log.progress().poisoned().is_none()
+            {
+                lock.clean_stop();
             }
             saved
         });

@@ -1,1 +1,6 @@
+//! Tests of the replica as a whole, in one process: real stores in temporary directories, real peer ports.
 
+mod cluster;
+mod conformance;
+mod sharp_edges;
+mod support;

@@ -42,9 +42,17 @@ pub struct Place {
 pub struct Draft {
     kind: EntryKind,
     buf: BytesMut,
-    /// Start of each message record in `buf`.
-    messages: Vec<u32>,
+    /// What moves queue offsets, in the order of the records.
+    steps: Vec<Step>,
     records: u32,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// A message record starts here in `buf`.
+    Message(u32),
+    /// A command deletes this topic.
+    DropTopic(String),
 }
 
 impl Draft {
@@ -59,7 +67,7 @@ impl Draft {
         Self {
             kind,
             buf: BytesMut::zeroed(HEADER_LEN),
-            messages: Vec::new(),
+            steps: Vec::new(),
             records: 0,
         }
     }
@@ -90,7 +98,7 @@ impl Draft {
     /// [`StoreError::TooLarge`] when the entry would pass [`MAX_ENTRY_LEN`]; the draft is unchanged.
     pub fn push_message(&mut self, message: &NewMessage) -> Result<()> {
         self.room_for(message.encoded_len())?;
-        self.messages.push(self.buf.len() as u32);
+        self.steps.push(Step::Message(self.buf.len() as u32));
         message.encode_into(&mut self.buf);
         self.records += 1;
         Ok(())
@@ -104,6 +112,9 @@ impl Draft {
         let encoded = command.encode();
         self.room_for(encoded.len() + COMMAND_HEADER_LEN)?;
         self.push_raw(&encoded);
+        if let Command::DeleteTopic { topic, .. } = command {
+            self.steps.push(Step::DropTopic(topic.clone()));
+        }
         Ok(())
     }
 
@@ -128,16 +139,17 @@ impl Draft {
         self.records == 0
     }
 
-    /// Messages in it.
-    pub fn message_count(&self) -> usize {
-        self.messages.len()
-    }
-
     /// Gives every message its queue offset, physical offset and store time, then seals the entry.
     pub(crate) fn stamp(mut self, place: Place, offsets: &mut QueueOffsets) -> Result<(Header, Bytes, Vec<Placed>)> {
-        let mut placed = Vec::with_capacity(self.messages.len());
-        for &at in &self.messages {
-            let at = at as usize;
+        let mut placed = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let at = match step {
+                Step::Message(at) => *at as usize,
+                Step::DropTopic(topic) => {
+                    offsets.drop_topic(place.index, topic);
+                    continue;
+                }
+            };
             let record = &mut self.buf[at..];
             let queue_offset = {
                 let view = StoredRecord::parse(record)

@@ -271,15 +271,18 @@ impl CommitLog {
                 }
             }
         } else {
-            let entries = self.shared.collect_entries(&state, upto.index, upto.index + 1)?;
-            let Some(entry) = entries.first() else {
-                return Err(StoreError::corrupt("log", format!("no entry {} to purge up to", upto.index)));
+            let entries = self.shared.collect_entries(&state, upto.index, upto.index + 2)?;
+            let (position, crc) = match entries.first() {
+                Some(entry) if entry.header.index == upto.index => (entry.end(), entry.header.crc),
+                // A log whose first entries were never here begins right after what is purged.
+                Some(next) => (next.header.position, next.header.previous_crc),
+                None => return Err(StoreError::corrupt("log", format!("no entry {} to purge up to", upto.index))),
             };
             Mark {
                 index: upto.index,
                 term: upto.term,
-                position: entry.end(),
-                crc: entry.header.crc,
+                position,
+                crc,
                 store_timestamp: state.last.map_or(0, |l| l.store_timestamp),
             }
         };
@@ -332,6 +335,9 @@ impl CommitLog {
     /// Entries `[from, to)` that are in memory, up to `max_bytes` but at least one; `None` when the first is not.
     pub fn read_tail(&self, from: u64, to: u64, max_bytes: usize) -> Option<Vec<RawEntry>> {
         let state = self.shared.state.lock();
+        if state.purged.is_some_and(|p| from <= p.index) {
+            return None;
+        }
         state.tail.get(from)?;
         let mut bytes = 0;
         let mut out = Vec::new();
@@ -519,7 +525,6 @@ impl AppendBatch<'_> {
         };
         let (header, bytes, placed) = draft.stamp(place, &mut state.offsets)?;
         let entry = RawEntry { header, bytes };
-        shared.note_commands(&mut state, &entry)?;
         let timestamp = if placed.is_empty() { last.map_or(0, |l| l.store_timestamp) } else { store_timestamp };
         self.finish(&mut state, entry.clone(), timestamp);
         Ok((entry, placed))
@@ -617,19 +622,6 @@ impl Shared {
 
     fn checkpoint_path(&self) -> PathBuf {
         self.dir.join("checkpoint")
-    }
-
-    /// Queue-offset effects of the commands in a freshly stamped entry (its messages are already counted).
-    fn note_commands(&self, state: &mut LogState, entry: &RawEntry) -> Result<()> {
-        if entry.header.kind != format::EntryKind::Normal {
-            return Ok(());
-        }
-        for record in format::records(&entry.bytes) {
-            if let format::Record::Command(bytes) = record? {
-                state.offsets.follow_command(entry.header.index, bytes)?;
-            }
-        }
-        Ok(())
     }
 
     /// Entries `[from, to)` wherever they are, under the state's lock: truncation only.

@@ -130,7 +130,7 @@ impl QueueOffsets {
     }
 
     /// A command's effect on the table.
-    pub fn follow_command(&mut self, index: u64, bytes: &[u8]) -> Result<()> {
+    fn follow_command(&mut self, index: u64, bytes: &[u8]) -> Result<()> {
         if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)? {
             self.drop_topic(index, &topic);
         }
