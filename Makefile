@@ -1,0 +1,24 @@
+# Names for what a person types. Everything honours CARGO_TARGET_DIR.
+.PHONY: build test lint fmt demo serve interop failover bench bench-compare clean
+
+build:            ## binaries mqbroker, mqnamesrv and the tools
+	cargo build --release --workspace
+test:             ## Rust tests
+	./test
+lint:             ## formatting and clippy, as CI runs them
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+fmt:
+	cargo fmt --all
+demo:             ## three replicas, the leader killed, nothing lost
+	./quickstart
+serve:            ## a cluster in the foreground until Ctrl-C
+	./quickstart --serve
+interop:          ## unmodified Java and Go clients against a fresh cluster
+	./interop/ci
+bench:            ## micro-benchmarks
+	cargo bench -p raftmq-benches
+bench-compare:    ## side by side with the Java broker
+	./benches/compare
+clean:
+	cargo clean
