@@ -1,0 +1,166 @@
+//! `Broker`: what all request handlers share.
+//!
+//! One for the process, behind an `Arc`; made by [`crate::service`]. It owns no thread. Everything in it is safe to use
+//! from the connections' read tasks: locks are short and never held across I/O or an await.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use raftmq_raft::{AckLevel, Proposal, ProposeError, Replica};
+use raftmq_remoting::codes::response;
+use raftmq_remoting::message::NewMessage;
+use raftmq_store::Command;
+use raftmq_store::state::State;
+use tokio::runtime::Handle;
+
+use crate::call::{Call, OUTCOME_UNKNOWN};
+use crate::client_manager::ClientManager;
+use crate::cold_reads::ColdReads;
+use crate::config::Config;
+use crate::creation::Creations;
+use crate::forward::Forwarder;
+use crate::lock::QueueLocks;
+use crate::offset::OffsetCommits;
+use crate::room::Room;
+use crate::signals::Signals;
+use crate::stats::Stats;
+use crate::stored_properties::Stamps;
+
+/// Where to read the end of an explanation; the text RocketMQ's users know.
+pub const FAQ: &str =
+    "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+
+/// See the module's text.
+pub struct Broker {
+    pub me: Weak<Broker>,
+    pub config: Config,
+    /// What clients are told to connect to; part of every message id.
+    pub store_host: SocketAddr,
+    pub replica: Replica,
+    pub signals: Arc<Signals>,
+    pub clients: ClientManager,
+    pub locks: QueueLocks,
+    pub offsets: OffsetCommits,
+    pub room: Room,
+    pub forwarder: Forwarder,
+    pub creations: Creations,
+    pub cold_reads: ColdReads,
+    pub stats: Stats,
+    /// Properties every stored message gets.
+    pub stamps: Stamps,
+    /// The client side's runtime.
+    pub runtime: Handle,
+}
+
+impl Broker {
+    /// Applied state of the set, as far as this replica has it.
+    pub fn state(&self) -> &Arc<State> {
+        self.replica.state()
+    }
+
+    /// This replica leads and has applied the first entry of its term. Writes may be proposed; reads that must not be
+    /// stale need [`Replica::is_serving`] besides.
+    pub fn leads(&self) -> bool {
+        self.replica.role().serving
+    }
+
+    /// Whether clients may write here at all.
+    pub fn writable(&self) -> bool {
+        perm::is_writable(self.config.permission)
+    }
+
+    /// Whether clients may read here at all.
+    pub fn readable(&self) -> bool {
+        perm::is_readable(self.config.permission)
+    }
+
+    /// A proposal of messages on behalf of a call.
+    pub fn proposal(&self, call: &Call, messages: Vec<NewMessage>, wait: bool) -> Proposal {
+        Proposal {
+            messages,
+            commands: Vec::new(),
+            ack: (!wait).then_some(AckLevel::Leader),
+            only_term: None,
+            deadline: call.deadline,
+        }
+    }
+
+    /// Proposes state changes on behalf of a call; `done` answers it. Runs on a raft thread.
+    pub fn propose_for(
+        self: &Arc<Self>,
+        call: Call,
+        commands: Vec<Command>,
+        done: impl FnOnce(&Arc<Broker>, Call) + Send + 'static,
+    ) {
+        let broker = self.clone();
+        let proposal = self.commands(commands, call.deadline);
+        self.replica.propose(proposal, move |result| match result {
+            Ok(_) => done(&broker, call),
+            Err(e) => broker.failed(call, e),
+        });
+    }
+
+    /// A proposal of state changes.
+    pub fn commands(&self, commands: Vec<Command>, deadline: Instant) -> Proposal {
+        Proposal {
+            messages: Vec::new(),
+            commands,
+            ack: Some(AckLevel::Majority),
+            only_term: None,
+            deadline,
+        }
+    }
+
+    /// Answers, or sends elsewhere, a call whose proposal failed.
+    pub fn failed(self: &Arc<Self>, call: Call, error: ProposeError) {
+        match error {
+            // Nothing was stored: start over, which passes it on to the new master or lets it wait.
+            ProposeError::NotLeader(_) | ProposeError::WrongTerm => self.again(call),
+            ProposeError::NoLeader | ProposeError::Stopped => call.refuse(crate::room::NO_LEADER),
+            ProposeError::Busy => {
+                self.stats.send_busy.increment(1);
+                call.error(
+                    response::SYSTEM_BUSY,
+                    "[OVERLOAD]too many requests wait to be stored, start flow control",
+                )
+            }
+            ProposeError::Unknown => call.error(response::SYSTEM_ERROR, OUTCOME_UNKNOWN),
+            ProposeError::TooLarge => call.error(
+                response::MESSAGE_ILLEGAL,
+                format!(
+                    "the message is too large for a segment of {} bytes",
+                    self.config.segment_size
+                ),
+            ),
+        }
+    }
+
+    /// Starts a call over on the client runtime, unless it did so too often.
+    pub fn again(self: &Arc<Self>, mut call: Call) {
+        /// Leadership may move and a topic be created while a request is under way; more is a loop.
+        const MAX_RESTARTS: u8 = 8;
+        if call.restarts >= MAX_RESTARTS || call.left().is_zero() {
+            return call.refuse(crate::room::NO_LEADER);
+        }
+        call.restarts += 1;
+        if self.leads() || call.restarts == 1 {
+            let broker = self.clone();
+            self.runtime
+                .spawn(async move { crate::dispatch::dispatch(&broker, call) });
+        } else {
+            self.room.wait(self, call);
+        }
+    }
+}
+
+/// This machine's clock, ms since 1970.
+pub fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_millis() as i64
+}
+
+/// Permission bits of brokers and topics.
+pub use raftmq_remoting::message::perm;

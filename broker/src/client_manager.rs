@@ -1,0 +1,606 @@
+//! Who is connected: producers and consumers, as their heartbeats say.
+//!
+//! Kept on every replica, because clients send heartbeats to every replica: a new master knows its consumers at once.
+//! HEART_BEAT (34), UNREGISTER_CLIENT (35), GET_CONSUMER_LIST_BY_GROUP (38) and CHECK_CLIENT_CONFIG (46) are answered by
+//! whoever is asked. When a group's members or subscriptions change, every member is told (40) and rebalances. A client
+//! goes with its connection, or after `channelExpiredTimeout` without a heartbeat.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::{HashMap, HashMapExt};
+use parking_lot::RwLock;
+use raftmq_remoting::body::{
+    CheckClientRequestBody, Connection, ConsumeFromWhere, ConsumeType, ConsumerConnection,
+    ConsumerData, GetConsumerListByGroupResponseBody, HeartbeatData, MessageModel,
+    ProducerConnection, SubscriptionData,
+};
+use raftmq_remoting::channel::Channel;
+use raftmq_remoting::codes::{request, response};
+use raftmq_remoting::command::{LanguageCode, RemotingCommand};
+use raftmq_remoting::header::{
+    GetConsumerListByGroupRequestHeader, HeartbeatResponseHeader,
+    NotifyConsumerIdsChangedRequestHeader, UnregisterClientRequestHeader,
+};
+use raftmq_remoting::json;
+
+use crate::broker::{Broker, perm};
+use crate::call::Call;
+use crate::creation;
+use crate::names;
+use crate::pull::is_tag_type;
+use crate::tag_filter::TagFilter;
+
+/// Groups and subscriptions one heartbeat may name: far above any client, far below what hurts.
+const MAX_HEARTBEAT_ITEMS: usize = 10_000;
+
+/// Consumer groups, and producer groups, known at once.
+const MAX_GROUPS: usize = 200_000;
+
+/// How long a subscription nobody renews is kept, as in RocketMQ.
+const SUBSCRIPTION_LIFE: Duration = Duration::from_secs(600);
+
+/// How often expired clients are looked for.
+pub const SCAN: Duration = Duration::from_secs(10);
+
+struct Client {
+    channel: Channel,
+    client_id: String,
+    language: LanguageCode,
+    version: i32,
+    seen: Instant,
+}
+
+impl Client {
+    fn connection(&self) -> Connection {
+        Connection {
+            client_addr: crate::call::canonical(self.channel.remote()).to_string(),
+            client_id: self.client_id.clone(),
+            language: self.language.name().to_owned(),
+            version: self.version,
+        }
+    }
+}
+
+/// What a consumer group wants of a topic.
+pub struct Subscription {
+    pub data: SubscriptionData,
+    pub version: i64,
+    /// The filter, or the name of a filter language that is not spoken here.
+    pub filter: Result<TagFilter, String>,
+    seen: Instant,
+}
+
+impl Subscription {
+    fn new(data: SubscriptionData, seen: Instant) -> Self {
+        let filter = if !is_tag_type(&data.expression_type) {
+            Err(data.expression_type.clone())
+        } else if matches!(data.sub_string.as_str(), "" | "*") {
+            Ok(TagFilter::All)
+        } else {
+            Ok(TagFilter::of_codes(data.code_set.iter().copied().collect()))
+        };
+        Self {
+            version: data.sub_version,
+            data,
+            filter,
+            seen,
+        }
+    }
+}
+
+struct ConsumerGroup {
+    clients: HashMap<u64, Client>,
+    subscriptions: BTreeMap<String, Arc<Subscription>>,
+    consume_type: ConsumeType,
+    model: MessageModel,
+    from_where: ConsumeFromWhere,
+}
+
+/// What a pull needs to know of its group.
+pub struct GroupView {
+    pub model: MessageModel,
+    pub subscription: Option<Arc<Subscription>>,
+}
+
+#[derive(Default)]
+struct Tables {
+    consumers: HashMap<String, ConsumerGroup>,
+    producers: HashMap<String, HashMap<u64, Client>>,
+    /// Fingerprint of the last full heartbeat on a connection.
+    fingerprints: HashMap<u64, i32>,
+}
+
+/// All clients of this replica.
+#[derive(Default)]
+pub struct ClientManager {
+    tables: RwLock<Tables>,
+}
+
+/// Everything about the sender of a heartbeat that is not in its body.
+struct Sender<'a> {
+    channel: &'a Channel,
+    client_id: &'a str,
+    language: LanguageCode,
+    version: i32,
+    now: Instant,
+}
+
+impl Sender<'_> {
+    fn client(&self) -> Client {
+        Client {
+            channel: self.channel.clone(),
+            client_id: self.client_id.to_owned(),
+            language: self.language,
+            version: self.version,
+            seen: self.now,
+        }
+    }
+}
+
+impl ClientManager {
+    fn producer_seen(&self, group: &str, sender: &Sender<'_>) {
+        let mut tables = self.tables.write();
+        if tables.producers.len() >= MAX_GROUPS && !tables.producers.contains_key(group) {
+            return;
+        }
+        let clients = tables.producers.entry(group.to_owned()).or_default();
+        clients.insert(sender.channel.id(), sender.client());
+    }
+
+    /// Takes note of a consumer; returns whom to tell that the group changed.
+    fn consumer_seen(
+        &self,
+        data: ConsumerData,
+        keep_subscriptions: bool,
+        sender: &Sender<'_>,
+    ) -> Vec<Channel> {
+        let mut tables = self.tables.write();
+        if tables.consumers.len() >= MAX_GROUPS && !tables.consumers.contains_key(&data.group_name)
+        {
+            return Vec::new();
+        }
+        let group = tables
+            .consumers
+            .entry(data.group_name)
+            .or_insert_with(|| ConsumerGroup {
+                clients: HashMap::new(),
+                subscriptions: BTreeMap::new(),
+                consume_type: data.consume_type,
+                model: data.message_model,
+                from_where: data.consume_from_where,
+            });
+        group.consume_type = data.consume_type;
+        group.model = data.message_model;
+        group.from_where = data.consume_from_where;
+        let previous = group.clients.insert(sender.channel.id(), sender.client());
+        let joined = previous.is_none_or(|p| p.client_id != sender.client_id);
+        let changed = !keep_subscriptions
+            && subscribe(
+                &mut group.subscriptions,
+                data.subscription_data_set,
+                sender.now,
+            );
+        if joined || changed {
+            group.clients.values().map(|c| c.channel.clone()).collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether the heartbeat's content differs from the last full one on this connection; remembers it when it is full.
+    fn fingerprint_changed(&self, channel: &Channel, fingerprint: i32, full: bool) -> bool {
+        let mut tables = self.tables.write();
+        let same = tables.fingerprints.get(&channel.id()) == Some(&fingerprint);
+        if full {
+            tables.fingerprints.insert(channel.id(), fingerprint);
+        }
+        !same
+    }
+
+    fn remove_producer(&self, group: &str, channel: u64) {
+        let mut tables = self.tables.write();
+        if let Some(clients) = tables.producers.get_mut(group) {
+            clients.remove(&channel);
+            if clients.is_empty() {
+                tables.producers.remove(group);
+            }
+        }
+    }
+
+    /// Removes a consumer; returns whom to tell.
+    fn remove_consumer(&self, group: &str, channel: u64) -> Vec<Channel> {
+        let mut tables = self.tables.write();
+        let Some(entry) = tables.consumers.get_mut(group) else {
+            return Vec::new();
+        };
+        if entry.clients.remove(&channel).is_none() {
+            return Vec::new();
+        }
+        if entry.clients.is_empty() {
+            tables.consumers.remove(group);
+            return Vec::new();
+        }
+        entry.clients.values().map(|c| c.channel.clone()).collect()
+    }
+
+    /// Forgets a connection and tells the groups it was in.
+    pub fn channel_closed(&self, broker: &Broker, channel: &Channel) {
+        let groups = self.forget(|client| client.channel.id() == channel.id());
+        self.tables.write().fingerprints.remove(&channel.id());
+        notify_groups(broker, groups);
+    }
+
+    /// Forgets clients that fell silent and subscriptions nobody renews.
+    pub fn expire(&self, broker: &Broker, now: Instant) {
+        let limit = Duration::from_millis(broker.config.channel_expired_ms);
+        let groups = self.forget(|client| {
+            let silent = now.duration_since(client.seen) > limit;
+            if silent {
+                tracing::info!(client = %client.client_id, "no heartbeat, client is forgotten");
+                client.channel.close("no heartbeat");
+            }
+            silent
+        });
+        notify_groups(broker, groups);
+        for group in self.tables.write().consumers.values_mut() {
+            group
+                .subscriptions
+                .retain(|_, s| now.duration_since(s.seen) <= SUBSCRIPTION_LIFE);
+        }
+    }
+
+    /// Removes clients; returns the consumer groups that lost one, with the members that are left.
+    fn forget(&self, gone: impl Fn(&Client) -> bool) -> Vec<(String, Vec<Channel>)> {
+        let mut tables = self.tables.write();
+        tables.producers.retain(|_, clients| {
+            clients.retain(|_, client| !gone(client));
+            !clients.is_empty()
+        });
+        let mut changed = Vec::new();
+        tables.consumers.retain(|name, group| {
+            let before = group.clients.len();
+            group.clients.retain(|_, client| !gone(client));
+            if group.clients.len() < before && !group.clients.is_empty() {
+                changed.push((
+                    name.clone(),
+                    group.clients.values().map(|c| c.channel.clone()).collect(),
+                ));
+            }
+            !group.clients.is_empty()
+        });
+        changed
+    }
+
+    /// What a pull needs to know; None: nobody of the group is online.
+    pub fn group_view(&self, group: &str, topic: &str) -> Option<GroupView> {
+        let tables = self.tables.read();
+        let group = tables.consumers.get(group)?;
+        Some(GroupView {
+            model: group.model,
+            subscription: group.subscriptions.get(topic).cloned(),
+        })
+    }
+
+    /// Ids of a group's consumers, each once, sorted.
+    pub fn client_ids(&self, group: &str) -> Vec<String> {
+        let tables = self.tables.read();
+        let mut ids: Vec<String> = tables
+            .consumers
+            .get(group)
+            .map(|g| g.clients.values().map(|c| c.client_id.clone()).collect())
+            .unwrap_or_default();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// Groups online that subscribe to a topic.
+    pub fn groups_of_topic(&self, topic: &str) -> Vec<String> {
+        let tables = self.tables.read();
+        let subscribed = tables
+            .consumers
+            .iter()
+            .filter(|(_, g)| g.subscriptions.contains_key(topic));
+        subscribed.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A group's connections and subscriptions; None: nobody is online.
+    pub fn consumer_connection(&self, group: &str) -> Option<ConsumerConnection> {
+        let tables = self.tables.read();
+        let group = tables.consumers.get(group)?;
+        let mut connection_set: Vec<Connection> =
+            group.clients.values().map(Client::connection).collect();
+        connection_set.sort();
+        Some(ConsumerConnection {
+            connection_set,
+            consume_from_where: group.from_where,
+            consume_type: group.consume_type,
+            message_model: group.model,
+            subscription_table: group
+                .subscriptions
+                .iter()
+                .map(|(t, s)| (t.clone(), s.data.clone()))
+                .collect(),
+        })
+    }
+
+    /// A producer group's connections; None: nobody is online.
+    pub fn producer_connection(&self, group: &str) -> Option<ProducerConnection> {
+        let tables = self.tables.read();
+        let mut connection_set: Vec<Connection> = tables
+            .producers
+            .get(group)?
+            .values()
+            .map(Client::connection)
+            .collect();
+        connection_set.sort();
+        Some(ProducerConnection { connection_set })
+    }
+}
+
+/// Merges a client's subscriptions into its group's; true when the group's changed.
+fn subscribe(
+    subscriptions: &mut BTreeMap<String, Arc<Subscription>>,
+    wanted: Vec<SubscriptionData>,
+    now: Instant,
+) -> bool {
+    let mut changed = false;
+    let topics: Vec<String> = wanted.iter().map(|s| s.topic.clone()).collect();
+    for data in wanted {
+        let newer = match subscriptions.get(&data.topic) {
+            None => {
+                changed = true;
+                true
+            }
+            Some(old) => data.sub_version >= old.version,
+        };
+        if newer {
+            subscriptions.insert(data.topic.clone(), Arc::new(Subscription::new(data, now)));
+        }
+    }
+    let before = subscriptions.len();
+    subscriptions.retain(|topic, _| topics.iter().any(|t| t == topic));
+    changed || subscriptions.len() != before
+}
+
+/// HEART_BEAT.
+pub fn heartbeat(broker: &Arc<Broker>, call: Call) {
+    let data: HeartbeatData = match json::from_slice(&call.cmd.body.to_bytes()) {
+        Ok(data) => data,
+        Err(e) => {
+            return call.error(
+                response::SYSTEM_ERROR,
+                format!("the heartbeat cannot be read: {e}"),
+            );
+        }
+    };
+    let items = data.producer_data_set.len()
+        + data
+            .consumer_data_set
+            .iter()
+            .map(|c| 1 + c.subscription_data_set.len())
+            .sum::<usize>();
+    if items > MAX_HEARTBEAT_ITEMS {
+        let remark = format!(
+            "the heartbeat names {items} groups and subscriptions, at most {MAX_HEARTBEAT_ITEMS}"
+        );
+        return call.error(response::SYSTEM_ERROR, remark);
+    }
+    let sender = Sender {
+        channel: call.channel(),
+        client_id: &data.client_id,
+        language: call.cmd.language,
+        version: call.cmd.version,
+        now: Instant::now(),
+    };
+    // A short heartbeat names its groups and leaves the subscriptions out; when its fingerprint is not the one of the last
+    // full heartbeat the client is asked for a full one.
+    let is_sub_change = data.heartbeat_fingerprint == 0
+        || broker.clients.fingerprint_changed(
+            sender.channel,
+            data.heartbeat_fingerprint,
+            !data.without_sub,
+        );
+    let keep = data.heartbeat_fingerprint != 0 && data.without_sub;
+    for consumer in data.consumer_data_set {
+        let name = consumer.group_name.clone();
+        let Some(group) = creation::group(broker, &name) else {
+            continue;
+        };
+        ensure_retry_topic(broker, &name, group.retry_queue_nums, consumer.unit_mode);
+        let members = broker.clients.consumer_seen(consumer, keep, &sender);
+        if group.notify_consumer_ids_changed_enable {
+            notify(broker, &name, members);
+        }
+    }
+    for producer in &data.producer_data_set {
+        broker.clients.producer_seen(&producer.group_name, &sender);
+    }
+    let header = HeartbeatResponseHeader {
+        is_support_heart_beat_v2: true,
+        is_sub_change,
+    };
+    call.reply(RemotingCommand::response(response::SUCCESS).with_header(&header));
+}
+
+/// Consumers look for the route of their retry topic and complain when there is none.
+fn ensure_retry_topic(broker: &Arc<Broker>, group: &str, queues: i32, unit: bool) {
+    let topic = names::retry_topic(group);
+    if queues <= 0 || !broker.leads() || broker.state().topic(&topic).is_some() {
+        return;
+    }
+    let mut config = creation::plain_topic(&topic, queues, perm::READ | perm::WRITE);
+    config.topic_sys_flag = if unit {
+        raftmq_remoting::message::sysflag::unit::UNIT_SUB
+    } else {
+        0
+    };
+    creation::create_topic_soon(broker, config);
+}
+
+fn notify_groups(broker: &Broker, groups: Vec<(String, Vec<Channel>)>) {
+    for (name, members) in groups {
+        if broker
+            .state()
+            .group(&name)
+            .is_none_or(|g| g.notify_consumer_ids_changed_enable)
+        {
+            notify(broker, &name, members);
+        }
+    }
+}
+
+/// Tells a group's members to rebalance.
+fn notify(broker: &Broker, group: &str, members: Vec<Channel>) {
+    if !broker.config.notify_ids_changed {
+        return;
+    }
+    let header = NotifyConsumerIdsChangedRequestHeader {
+        consumer_group: group.into(),
+    };
+    for channel in members {
+        channel.oneway(RemotingCommand::request_with(
+            request::NOTIFY_CONSUMER_IDS_CHANGED,
+            &header,
+        ));
+    }
+}
+
+/// UNREGISTER_CLIENT.
+pub fn unregister(broker: &Arc<Broker>, call: Call) {
+    let header: UnregisterClientRequestHeader = match call.cmd.header() {
+        Ok(header) => header,
+        Err(e) => return call.bad_header(e),
+    };
+    let channel = call.channel().id();
+    if let Some(group) = header.producer_group {
+        broker.clients.remove_producer(&group, channel);
+    }
+    if let Some(group) = header.consumer_group {
+        let members = broker.clients.remove_consumer(&group, channel);
+        notify_groups(broker, vec![(group.into(), members)]);
+    }
+    call.ok();
+}
+
+/// GET_CONSUMER_LIST_BY_GROUP. An unknown group is an error, never an empty list: the client keeps what it has.
+pub fn consumer_list(broker: &Arc<Broker>, call: Call) {
+    let header: GetConsumerListByGroupRequestHeader = match call.cmd.header() {
+        Ok(header) => header,
+        Err(e) => return call.bad_header(e),
+    };
+    let ids = broker.clients.client_ids(&header.consumer_group);
+    if ids.is_empty() {
+        let remark = format!("no consumer for this group, {}", header.consumer_group);
+        return call.error(response::SYSTEM_ERROR, remark);
+    }
+    let body = GetConsumerListByGroupResponseBody {
+        consumer_id_list: ids,
+    };
+    call.reply(RemotingCommand::response(response::SUCCESS).with_body(json::to_bytes(&body)));
+}
+
+/// CHECK_CLIENT_CONFIG: may this consumer filter as it wants to?
+pub fn check_config(_: &Arc<Broker>, call: Call) {
+    let bytes = call.cmd.body.to_bytes();
+    if bytes.is_empty() {
+        return call.ok();
+    }
+    let body: CheckClientRequestBody = match json::from_slice(&bytes) {
+        Ok(body) => body,
+        Err(e) => {
+            return call.error(
+                response::SYSTEM_ERROR,
+                format!("the subscription cannot be read: {e}"),
+            );
+        }
+    };
+    let kind = &body.subscription_data.expression_type;
+    if is_tag_type(kind) {
+        return call.ok();
+    }
+    let remark = format!("The broker does not support consumer to filter message by {kind}");
+    call.error(response::SYSTEM_ERROR, remark);
+}
+
+/// Forgets silent clients and expired locks; for the life of the broker.
+pub async fn run(broker: Arc<Broker>) {
+    let mut role = broker.replica.watch_role();
+    loop {
+        tokio::select! {
+            changed = role.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                if !role.borrow_and_update().serving {
+                    broker.locks.clear();
+                }
+                continue;
+            }
+            () = tokio::time::sleep(SCAN) => {}
+        }
+        let now = Instant::now();
+        broker.clients.expire(&broker, now);
+        broker.locks.expire(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(topic: &str, expression: &str, version: i64) -> SubscriptionData {
+        SubscriptionData {
+            topic: topic.into(),
+            sub_string: expression.into(),
+            sub_version: version,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn subscriptions_merge() {
+        let now = Instant::now();
+        let mut table = BTreeMap::new();
+        assert!(
+            subscribe(&mut table, vec![data("T", "*", 1)], now),
+            "a new topic"
+        );
+        assert!(
+            !subscribe(&mut table, vec![data("T", "*", 1)], now),
+            "nothing new"
+        );
+        assert!(
+            !subscribe(&mut table, vec![data("T", "a", 5)], now),
+            "a newer version is no membership change"
+        );
+        assert_eq!(table["T"].version, 5);
+        subscribe(&mut table, vec![data("T", "*", 2)], now);
+        assert_eq!(table["T"].version, 5, "an older one does not replace it");
+        assert!(
+            subscribe(&mut table, vec![data("U", "*", 1)], now),
+            "T is gone, U is new"
+        );
+        assert!(!table.contains_key("T"));
+    }
+
+    #[test]
+    fn filters_of_subscriptions() {
+        let now = Instant::now();
+        assert_eq!(
+            Subscription::new(data("T", "*", 1), now).filter,
+            Ok(TagFilter::All)
+        );
+        let mut sql = data("T", "a > 1", 1);
+        sql.expression_type = "SQL92".into();
+        assert_eq!(Subscription::new(sql, now).filter, Err("SQL92".to_owned()));
+        let mut tags = data("T", "a", 1);
+        tags.code_set.insert(97);
+        assert_eq!(
+            Subscription::new(tags, now).filter,
+            Ok(TagFilter::of_codes(vec![97]))
+        );
+    }
+}

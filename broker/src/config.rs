@@ -1,0 +1,682 @@
+//! The broker's settings: one struct, one place of defaults, RocketMQ's key names.
+//!
+//! A file of `key=value` lines (Java properties) is read key by key. An unknown key is reported by name and skipped, a
+//! key that RocketMQ knows and this broker has no use for is noted, a bad value is an error that names key, value and
+//! range. Nothing here touches the network or the disk except [`Config::load`], which reads the one file.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::io::BufReader;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config_known::{KNOWN_UNUSED, NOTED};
+use crate::delay::DelayLevels;
+use crate::error::BrokerError;
+
+/// Where a set answers a send (`brokerRole`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerRole {
+    /// After a majority persisted it.
+    SyncMaster,
+    /// After the master persisted it.
+    AsyncMaster,
+}
+
+/// When an entry counts as persisted (`flushDiskType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushDiskType {
+    /// After the write to the page cache.
+    Async,
+    /// After fdatasync.
+    Sync,
+}
+
+/// Which replicas must hold a message before its send is answered (`ackQuorum`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AckQuorum {
+    /// What `brokerRole` says.
+    Role,
+    Leader,
+    Majority,
+}
+
+/// A value that a settings file can hold.
+trait Setting: Sized {
+    fn parse(text: &str) -> Result<Self, String>;
+    fn show(&self) -> String;
+    /// Numbers are compared with their range; other values have none.
+    fn number(&self) -> Option<i64> {
+        None
+    }
+}
+
+macro_rules! number_setting {
+    ($($t:ty),*) => {$(
+        impl Setting for $t {
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| "a whole number".to_owned())
+            }
+            fn show(&self) -> String {
+                self.to_string()
+            }
+            fn number(&self) -> Option<i64> {
+                i64::try_from(*self).ok()
+            }
+        }
+    )*};
+}
+number_setting!(u16, u32, u64, i32, i64, usize);
+
+impl Setting for bool {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("true or false".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Setting for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Setting for BrokerRole {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "SYNC_MASTER" => Ok(Self::SyncMaster),
+            "ASYNC_MASTER" => Ok(Self::AsyncMaster),
+            "SLAVE" => Err("SYNC_MASTER or ASYNC_MASTER: the replicas of a set elect their master, so no broker is \
+                            configured as a slave; give every replica the same brokerRole and the same raftPeers"
+                .to_owned()),
+            _ => Err("SYNC_MASTER or ASYNC_MASTER".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::SyncMaster => "SYNC_MASTER".to_owned(),
+            Self::AsyncMaster => "ASYNC_MASTER".to_owned(),
+        }
+    }
+}
+
+impl Setting for FlushDiskType {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "ASYNC_FLUSH" => Ok(Self::Async),
+            "SYNC_FLUSH" => Ok(Self::Sync),
+            _ => Err("ASYNC_FLUSH or SYNC_FLUSH".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Async => "ASYNC_FLUSH".to_owned(),
+            Self::Sync => "SYNC_FLUSH".to_owned(),
+        }
+    }
+}
+
+impl Setting for AckQuorum {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "" | "role" => Ok(Self::Role),
+            "leader" => Ok(Self::Leader),
+            "majority" => Ok(Self::Majority),
+            "all" => Err("leader or majority: ackQuorum=all is not available yet".to_owned()),
+            _ => Err("leader or majority".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Role => "role".to_owned(),
+            Self::Leader => "leader".to_owned(),
+            Self::Majority => "majority".to_owned(),
+        }
+    }
+}
+
+/// `messageDelayLevel`: the text and what it means.
+impl Setting for DelayLevels {
+    fn parse(text: &str) -> Result<Self, String> {
+        DelayLevels::parse(text)
+    }
+    fn show(&self) -> String {
+        self.text().to_owned()
+    }
+}
+
+fn parse_setting<T: Setting>(
+    key: &str,
+    text: &str,
+    range: Option<RangeInclusive<i64>>,
+) -> Result<T, BrokerError> {
+    let bad = |expected: String| BrokerError::BadSetting {
+        key: key.to_owned(),
+        value: text.to_owned(),
+        expected,
+    };
+    let value = T::parse(text).map_err(|expected| {
+        bad(match &range {
+            Some(r) => format!("{expected} from {} to {}", r.start(), r.end()),
+            None => expected,
+        })
+    })?;
+    match (range, value.number()) {
+        (Some(r), Some(n)) if !r.contains(&n) => Err(bad(format!(
+            "a whole number from {} to {}",
+            r.start(),
+            r.end()
+        ))),
+        (Some(r), None) => Err(bad(format!(
+            "a whole number from {} to {}",
+            r.start(),
+            r.end()
+        ))),
+        _ => Ok(value),
+    }
+}
+
+macro_rules! settings {
+    ($( $(#[$doc:meta])* $field:ident : $ty:ty = $key:literal $(| $alias:literal)*, $default:expr $(, $range:expr)? ; )*) => {
+        /// All settings, with the defaults of a broker that was given no file.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $( $(#[$doc])* pub $field: $ty, )*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $( $field: $default, )* }
+            }
+        }
+
+        impl Config {
+            /// Sets one key. `Ok(false)`: no such key.
+            fn set(&mut self, key: &str, value: &str) -> Result<bool, BrokerError> {
+                match key {
+                    $( $key $(| $alias)* => {
+                        #[allow(unused_mut, unused_assignments)]
+                        let mut range: Option<RangeInclusive<i64>> = None;
+                        $( range = Some($range); )?
+                        self.$field = parse_setting(key, value, range)?;
+                        Ok(true)
+                    } )*
+                    _ => Ok(false),
+                }
+            }
+
+            /// Every key with its value in force, sorted by key.
+            pub fn entries(&self) -> Vec<(&'static str, String)> {
+                let mut all = vec![ $( ($key, self.$field.show()), )* ];
+                all.sort();
+                all
+            }
+        }
+    };
+}
+
+settings! {
+    // ---- who this broker is -----------------------------------------------------------------------------------
+    /// Cluster this set belongs to. Default `DefaultCluster`.
+    cluster: String = "brokerClusterName", "DefaultCluster".to_owned();
+    /// Name of the broker set; the same on all its replicas. Default `broker-a`.
+    name: String = "brokerName", "broker-a".to_owned();
+    /// Read and ignored: the elected master is id 0, the others get their ids from the set's membership. Default 0.
+    broker_id: i64 = "brokerId", 0;
+    /// Port for clients; the same number less 2 is the second ("VIP") port. Default 10911; 0 lets the system choose both.
+    listen_port: u16 = "listenPort", 10911, 0..=65535;
+    /// Address clients are told. Default: this machine's outgoing IPv4 address.
+    ip1: String = "brokerIP1", default_ip();
+    /// Local address the client ports listen on. Default `0.0.0.0`.
+    bind_address: String = "bindAddress", "0.0.0.0".to_owned();
+    /// Name servers, `host:port` separated by `;`. Default none: clients must be given a route by other means.
+    namesrv_addr: String = "namesrvAddr", String::new();
+    /// Period of full registrations at the name servers, ms. Default 30000, from 10000 to 60000.
+    register_period_ms: u64 = "registerNameServerPeriod", 30_000, 10_000..=60_000;
+    /// Time a name server has to answer a registration, ms. Default 24000 as in RocketMQ, from 100 to 60000.
+    register_timeout_ms: u64 = "registerBrokerTimeoutMills", 24_000, 100..=60_000;
+    /// Region written into every message and send answer. Default `DefaultRegion`.
+    region: String = "regionId", "DefaultRegion".to_owned();
+    /// Whether send answers tell clients to trace. Default true.
+    trace_on: bool = "traceOn", true;
+
+    // ---- storage ----------------------------------------------------------------------------------------------
+    /// Directory of all files. Default `$HOME/store`.
+    store_dir: String = "storePathRootDir", default_store_dir();
+    /// Bytes of one commitlog segment, fixed when the set is created. Default 1073741824, from 1 MiB to 2 GiB less one.
+    segment_size: u64 = "mappedFileSizeCommitLog", 1 << 30, (1 << 20)..=i64::from(i32::MAX);
+    /// When an entry counts as persisted: `ASYNC_FLUSH` (page cache) or `SYNC_FLUSH` (disk). Default `ASYNC_FLUSH`.
+    flush: FlushDiskType = "flushDiskType", FlushDiskType::Async;
+    /// Interval of background flushes with `ASYNC_FLUSH`, ms. Default 500, from 1 to 60000.
+    flush_interval_ms: u64 = "flushIntervalCommitLog", 500, 1..=60_000;
+    /// `SYNC_MASTER`: a send is answered when a majority holds it. `ASYNC_MASTER`: when the master does. Default
+    /// `ASYNC_MASTER`, as in RocketMQ.
+    role: BrokerRole = "brokerRole", BrokerRole::AsyncMaster;
+    /// `leader` or `majority`; overrides what `brokerRole` says. Default: what `brokerRole` says.
+    ack_quorum: AckQuorum = "ackQuorum", AckQuorum::Role;
+
+    // ---- the replicated set -----------------------------------------------------------------------------------
+    /// All replicas of the set, this one included: `n0-host:port;n1-host:port` (peer ports). Default none.
+    raft_peers: String = "raftPeers" | "dLegerPeers", String::new();
+    /// This replica's name in `raftPeers`. Default `n0`.
+    raft_self_id: String = "raftSelfId" | "dLegerSelfId", "n0".to_owned();
+    /// Name of the replicated group. Default: brokerName.
+    raft_group: String = "raftGroup" | "dLegerGroup", String::new();
+    /// RocketMQ's switch for its replicated commitlog; always on here. Default true.
+    dleger: bool = "enableDLegerCommitLog", true;
+    /// Replica that should lead when it can. Read, not yet used. Default none.
+    preferred_leader: String = "preferredLeaderId", String::new();
+    /// Port for the other replicas. Default 0: the port of this replica in `raftPeers`, or listenPort+1 without peers.
+    peer_port: u16 = "peerListenPort", 0, 0..=65535;
+    /// Local address the peer port listens on. Default: bindAddress.
+    peer_bind: String = "peerBindAddress", String::new();
+    /// Leader heartbeat, ms. Default 100, from 10 to 10000.
+    heartbeat_ms: u64 = "heartbeatIntervalMs", 100, 10..=10_000;
+    /// Shortest time without a leader before an election, ms. Default 300, from 50 to 60000.
+    election_min_ms: u64 = "electionTimeoutMinMs", 300, 50..=60_000;
+    /// Longest time without a leader before an election, ms. Default 600, from 100 to 120000.
+    election_max_ms: u64 = "electionTimeoutMaxMs", 600, 100..=120_000;
+    /// Time a send may take from its arrival to its answer, ms; below the clients' 3 s. Default 2500, from 100 to 60000.
+    ack_timeout_ms: u64 = "ackTimeoutMs", 2_500, 100..=60_000;
+    /// Time a request waits while there is no leader, ms. Default 2000, from 0 to 60000.
+    waiting_room_ms: u64 = "waitingRoomMs", 2_000, 0..=60_000;
+    /// Bytes of requests that may wait while there is no leader. Default 64 MiB, from 1 MiB to 4 GiB.
+    waiting_room_bytes: usize = "waitingRoomBytes", 64 << 20, (1 << 20)..=(4 << 30);
+
+    // ---- topics and groups ------------------------------------------------------------------------------------
+    /// Whether a send to a missing topic creates it from TBW102. Default true.
+    auto_create_topic: bool = "autoCreateTopicEnable", true;
+    /// Whether a group is created when it is first used. Default true.
+    auto_create_group: bool = "autoCreateSubscriptionGroup", true;
+    /// Queues of TBW102, the most an auto-created topic gets. Default 8, from 1 to 1024.
+    default_topic_queues: i32 = "defaultTopicQueueNums", 8, 1..=1024;
+    /// Whether clients may use the topic that has the cluster's name. Default true.
+    cluster_topic: bool = "clusterTopicEnable", true;
+    /// Whether clients may use the topic that has the broker's name. Default true.
+    broker_topic: bool = "brokerTopicEnable", true;
+    /// Whether the trace topic exists. Default false.
+    trace_topic: bool = "traceTopicEnable", false;
+    /// Name of the trace topic. Default `RMQ_SYS_TRACE_TOPIC`.
+    trace_topic_name: String = "msgTraceTopicName", "RMQ_SYS_TRACE_TOPIC".to_owned();
+    /// Queues for messages waiting for revival. Default 8, from 1 to 1024.
+    revive_queues: i32 = "reviveQueueNum", 8, 1..=1024;
+    /// What clients may do here: 2 write, 4 read, 6 both. Default 6, from 0 to 7.
+    permission: i32 = "brokerPermission", 6, 0..=7;
+
+    // ---- messages ---------------------------------------------------------------------------------------------
+    /// Largest body, bytes. Default 4 MiB, from 1 KiB to 15 MiB (a frame holds 16 MiB).
+    max_message_size: usize = "maxMessageSize", 4 << 20, 1024..=(15 << 20);
+    /// Delays of levels 1, 2, …: numbers with s, m, h or d. Default RocketMQ's 18 levels.
+    delay_levels: DelayLevels = "messageDelayLevel", DelayLevels::default();
+    /// Whether transactional sends are refused. They are in any case: not available yet. Default false.
+    reject_transaction: bool = "rejectTransactionMessage", false;
+    /// Whether timers of arbitrary times are taken. They are refused in any case: not available yet. Default true.
+    timer_wheel: bool = "timerWheelEnable", true;
+
+    // ---- pulling ----------------------------------------------------------------------------------------------
+    /// Whether pulls without a message wait for one. Default true; false: they wait shortPollingTimeMills.
+    long_polling: bool = "longPollingEnable", true;
+    /// Longest wait of a pull when longPollingEnable=false, ms. Default 1000, from 1 to 60000.
+    short_polling_ms: u64 = "shortPollingTimeMills", 1_000, 1..=60_000;
+    /// Whether the 361 form of pulls is served. Default true.
+    lite_pull: bool = "litePullMessageEnable", true;
+    /// SQL92 filters. Refused in any case: not available yet. Default false.
+    property_filter: bool = "enablePropertyFilter", false;
+    /// Whether followers serve pulls of committed messages. Default false: they forward them to the master.
+    slave_read: bool = "slaveReadEnable", false;
+    /// Most bytes in one answer when the messages are in memory. Default 256 KiB, from 1 KiB to 8 MiB.
+    max_bytes_memory: usize = "maxTransferBytesOnMessageInMemory", 256 << 10, 1024..=(8 << 20);
+    /// Most messages in one answer when they are in memory. Default 32, from 1 to 1024.
+    max_count_memory: usize = "maxTransferCountOnMessageInMemory", 32, 1..=1024;
+    /// Most bytes in one answer when the messages are on disk. Default 64 KiB, from 1 KiB to 8 MiB.
+    max_bytes_disk: usize = "maxTransferBytesOnMessageInDisk", 64 << 10, 1024..=(8 << 20);
+    /// Most messages in one answer when they are on disk. Default 8, from 1 to 1024.
+    max_count_disk: usize = "maxTransferCountOnMessageInDisk", 8, 1..=1024;
+    /// Share of physical memory, percent, that the newest messages are expected to occupy. Default 40, from 1 to 100.
+    memory_ratio: u64 = "accessMessageInMemoryMaxRatio", 40, 1..=100;
+    /// Accepted: messages are always sent from where they lie, without a copy. Default true.
+    transfer_by_heap: bool = "transferMsgByHeap", true;
+
+    // ---- clients ----------------------------------------------------------------------------------------------
+    /// Whether consumers are told when their group changes. Default true.
+    notify_ids_changed: bool = "notifyConsumerIdsChangedEnable", true;
+    /// Time without a heartbeat after which a client is forgotten, ms. Default 120000, from 1000 to 600000.
+    channel_expired_ms: u64 = "channelExpiredTimeout", 120_000, 1_000..=600_000;
+    /// Time without traffic after which a connection is closed, s. Default 120, from 1 to 3600.
+    channel_idle_s: u64 = "serverChannelMaxIdleTimeSeconds", 120, 1..=3_600;
+    /// Threads for client connections. Default 0: one a processor; at most 256.
+    worker_threads: usize = "serverWorkerThreads", 0, 0..=256;
+}
+
+/// One entry of `raftPeers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerEntry {
+    /// `n0`
+    pub name: String,
+    /// `host:port` of its peer port.
+    pub addr: String,
+}
+
+/// What reading a file had to say besides the settings.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Things the operator should look at, for example unknown keys.
+    pub warnings: Vec<String>,
+    /// Things that are fine and worth a line.
+    pub infos: Vec<String>,
+}
+
+impl Config {
+    /// Reads a properties file. Errors: the file cannot be read, or a value is bad.
+    pub fn load(path: &Path) -> Result<(Config, Notes), BrokerError> {
+        let unreadable = |reason: String| BrokerError::ConfigFile {
+            path: path.to_owned(),
+            reason,
+        };
+        let file = std::fs::File::open(path).map_err(|e| unreadable(e.to_string()))?;
+        let map =
+            java_properties::read(BufReader::new(file)).map_err(|e| unreadable(e.to_string()))?;
+        Self::from_map(map)
+    }
+
+    /// Settings from keys and values.
+    pub fn from_map(map: HashMap<String, String>) -> Result<(Config, Notes), BrokerError> {
+        let mut config = Config::default();
+        let mut notes = Notes::default();
+        let mut pairs: Vec<_> = map.into_iter().collect();
+        pairs.sort();
+        for (key, value) in &pairs {
+            let (key, value) = (key.trim(), value.trim());
+            if config.set(key, value)? {
+                if let Some((_, note)) = NOTED.iter().find(|(k, _)| *k == key) {
+                    notes.infos.push(format!("{key}={value}: {note}"));
+                }
+            } else if KNOWN_UNUSED.binary_search(&key).is_ok() {
+                notes.infos.push(format!(
+                    "{key} is a RocketMQ setting that this broker does not need; ignored"
+                ));
+            } else {
+                notes
+                    .warnings
+                    .push(format!("unknown setting {key}; ignored"));
+            }
+        }
+        config.check()?;
+        Ok((config, notes))
+    }
+
+    /// Relations between settings. Error: one of them cannot work with the others.
+    pub fn check(&self) -> Result<(), BrokerError> {
+        let bad = |key: &str, value: &dyn Display, expected: &str| {
+            Err(BrokerError::BadSetting {
+                key: key.into(),
+                value: value.to_string(),
+                expected: expected.into(),
+            })
+        };
+        if self.name.is_empty() {
+            return bad("brokerName", &self.name, "a name that is not empty");
+        }
+        if self.cluster.is_empty() {
+            return bad(
+                "brokerClusterName",
+                &self.cluster,
+                "a name that is not empty",
+            );
+        }
+        if (1..=3).contains(&self.listen_port) {
+            return bad(
+                "listenPort",
+                &self.listen_port,
+                "0 or a port from 4 to 65535, its second port is 2 lower",
+            );
+        }
+        if self.bind_ip().is_none() {
+            return bad("bindAddress", &self.bind_address, "an IP address");
+        }
+        if self.ip1.parse::<IpAddr>().is_err() {
+            return bad(
+                "brokerIP1",
+                &self.ip1,
+                "an IP address: it becomes part of message ids",
+            );
+        }
+        if !self.peer_bind.is_empty() && self.peer_bind.parse::<IpAddr>().is_err() {
+            return bad("peerBindAddress", &self.peer_bind, "an IP address");
+        }
+        if self.election_min_ms <= self.heartbeat_ms {
+            return bad(
+                "electionTimeoutMinMs",
+                &self.election_min_ms,
+                "more than heartbeatIntervalMs",
+            );
+        }
+        if self.election_max_ms <= self.election_min_ms {
+            return bad(
+                "electionTimeoutMaxMs",
+                &self.election_max_ms,
+                "more than electionTimeoutMinMs",
+            );
+        }
+        for addr in self.name_servers() {
+            if split_host_port(&addr).is_none() {
+                return bad(
+                    "namesrvAddr",
+                    &self.namesrv_addr,
+                    "host:port entries separated by ;",
+                );
+            }
+        }
+        let peers = self.peers()?;
+        if !peers.is_empty() && !peers.iter().any(|p| p.name == self.raft_self_id) {
+            return bad(
+                "raftSelfId",
+                &self.raft_self_id,
+                "one of the names in raftPeers",
+            );
+        }
+        Ok(())
+    }
+
+    /// `raftPeers` taken apart. Error: an entry is not `name-host:port`, or a name occurs twice.
+    pub fn peers(&self) -> Result<Vec<PeerEntry>, BrokerError> {
+        let bad = || BrokerError::BadSetting {
+            key: "raftPeers".to_owned(),
+            value: self.raft_peers.clone(),
+            expected: "entries name-host:port separated by ;, each name once".to_owned(),
+        };
+        let mut peers: Vec<PeerEntry> = Vec::new();
+        for entry in self
+            .raft_peers
+            .split(';')
+            .map(str::trim)
+            .filter(|e| !e.is_empty())
+        {
+            let (name, addr) = entry.split_once('-').ok_or_else(bad)?;
+            if name.is_empty()
+                || split_host_port(addr).is_none()
+                || peers.iter().any(|p| p.name == name)
+            {
+                return Err(bad());
+            }
+            peers.push(PeerEntry {
+                name: name.to_owned(),
+                addr: addr.to_owned(),
+            });
+        }
+        Ok(peers)
+    }
+
+    /// The name servers, in the order given.
+    pub fn name_servers(&self) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for addr in self
+            .namesrv_addr
+            .split([';', ','])
+            .map(str::trim)
+            .filter(|a| !a.is_empty())
+        {
+            if !all.iter().any(|a| a == addr) {
+                all.push(addr.to_owned());
+            }
+        }
+        all
+    }
+
+    /// Name of the replicated group.
+    pub fn group(&self) -> &str {
+        if self.raft_group.is_empty() {
+            &self.name
+        } else {
+            &self.raft_group
+        }
+    }
+
+    /// Whether sends are answered by the master alone.
+    pub fn acks_on_leader(&self) -> bool {
+        match self.ack_quorum {
+            AckQuorum::Leader => true,
+            AckQuorum::Majority => false,
+            AckQuorum::Role => self.role == BrokerRole::AsyncMaster,
+        }
+    }
+
+    /// Address the client ports listen on.
+    pub fn bind_ip(&self) -> Option<IpAddr> {
+        self.bind_address.parse().ok()
+    }
+
+    /// Address the peer port listens on.
+    pub fn peer_bind_ip(&self) -> IpAddr {
+        self.peer_bind
+            .parse()
+            .ok()
+            .or_else(|| self.bind_ip())
+            .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Port for the other replicas.
+    pub fn peer_listen_port(&self) -> Result<u16, BrokerError> {
+        if self.peer_port != 0 {
+            return Ok(self.peer_port);
+        }
+        let own = self
+            .peers()?
+            .into_iter()
+            .find(|p| p.name == self.raft_self_id);
+        Ok(match own.as_ref().and_then(|p| split_host_port(&p.addr)) {
+            Some((_, port)) => port,
+            None if self.listen_port == 0 => 0,
+            None => self.listen_port.saturating_add(1),
+        })
+    }
+
+    /// Time from a send's arrival to its answer.
+    pub fn ack_timeout(&self) -> Duration {
+        Duration::from_millis(self.ack_timeout_ms)
+    }
+
+    /// `host:port` that clients are told, for a server that listens on `port`.
+    pub fn advertised(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(
+            self.ip1.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port,
+        )
+    }
+
+    /// A loopback address cannot be registered at a name server on another machine: its clients would call themselves.
+    pub fn check_registration(&self) -> Result<(), BrokerError> {
+        let own: Option<IpAddr> = self.ip1.parse().ok();
+        if !own.is_some_and(|ip| ip.is_loopback()) {
+            return Ok(());
+        }
+        match self
+            .name_servers()
+            .into_iter()
+            .find(|a| !is_loopback_host(a))
+        {
+            Some(namesrv) => Err(BrokerError::LoopbackAdvertised {
+                ip: self.ip1.clone(),
+                namesrv,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// `key=value` lines, as GET_BROKER_CONFIG and `-p` show them.
+    pub fn to_properties(&self) -> String {
+        let mut text = String::new();
+        for (key, value) in self.entries() {
+            text.push_str(key);
+            text.push('=');
+            text.push_str(&value);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The keys `-m` prints.
+pub const IMPORTANT: &[&str] = &[
+    "ackQuorum",
+    "autoCreateSubscriptionGroup",
+    "autoCreateTopicEnable",
+    "brokerClusterName",
+    "brokerIP1",
+    "brokerName",
+    "brokerRole",
+    "flushDiskType",
+    "listenPort",
+    "maxMessageSize",
+    "namesrvAddr",
+    "raftPeers",
+    "raftSelfId",
+    "slaveReadEnable",
+    "storePathRootDir",
+];
+
+fn split_host_port(addr: &str) -> Option<(&str, u16)> {
+    let (host, port) = addr.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    (!host.is_empty()).then_some((host, port))
+}
+
+fn is_loopback_host(addr: &str) -> bool {
+    let Some((host, _)) = split_host_port(addr) else {
+        return false;
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// The IPv4 address this machine would use to reach another network; connecting a UDP socket sends nothing.
+fn default_ip() -> String {
+    let outgoing = || -> std::io::Result<IpAddr> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    match outgoing() {
+        Ok(ip) if !ip.is_unspecified() => ip.to_string(),
+        _ => Ipv4Addr::LOCALHOST.to_string(),
+    }
+}
+
+fn default_store_dir() -> String {
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    home.join("store").to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use super::*;
+
+fn from(pairs: &[(&str, &str)]) -> Result<(Config, Notes), BrokerError> {
+    Config::from_map(
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect(),
+    )
+}
+
+fn error(pairs: &[(&str, &str)]) -> String {
+    from(pairs).err().map(|e| e.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn defaults_are_rocketmqs() {
+    let (config, notes) = from(&[]).unwrap();
+    assert_eq!(config.listen_port, 10911);
+    assert_eq!(config.cluster, "DefaultCluster");
+    assert_eq!(config.max_message_size, 4 << 20);
+    assert!(config.auto_create_topic && config.auto_create_group && config.long_polling);
+    assert!(config.acks_on_leader(), "ASYNC_MASTER");
+    assert!(notes.warnings.is_empty());
+}
+
+#[test]
+fn keys_are_rocketmqs() {
+    let (config, _) = from(&[
+        ("brokerClusterName", "C"),
+        ("brokerName", "b1"),
+        ("listenPort", "20911"),
+        ("brokerRole", "SYNC_MASTER"),
+        ("flushDiskType", "SYNC_FLUSH"),
+        ("namesrvAddr", "10.0.0.1:9876;10.0.0.2:9876"),
+        ("brokerIP1", "10.0.0.9"),
+        ("dLegerPeers", "n0-10.0.0.1:40911;n1-10.0.0.2:40911"),
+        ("dLegerSelfId", "n1"),
+        ("messageDelayLevel", "1s 2s"),
+    ])
+    .unwrap();
+    assert_eq!(
+        (
+            config.cluster.as_str(),
+            config.name.as_str(),
+            config.listen_port
+        ),
+        ("C", "b1", 20911)
+    );
+    assert!(!config.acks_on_leader());
+    assert_eq!(config.flush, FlushDiskType::Sync);
+    assert_eq!(config.name_servers(), ["10.0.0.1:9876", "10.0.0.2:9876"]);
+    assert_eq!(
+        config.peers().unwrap()[1],
+        PeerEntry {
+            name: "n1".into(),
+            addr: "10.0.0.2:40911".into()
+        }
+    );
+    assert_eq!(config.peer_listen_port().unwrap(), 40911);
+    assert_eq!(config.group(), "b1");
+    assert_eq!(config.delay_levels.max(), 2);
+}
+
+#[test]
+fn bad_values_name_key_value_and_range() {
+    let text = error(&[("listenPort", "70000")]);
+    assert!(
+        text.contains("listenPort=70000") && text.contains("65535"),
+        "{text}"
+    );
+    let text = error(&[("registerNameServerPeriod", "1")]);
+    assert!(
+        text.contains("registerNameServerPeriod=1") && text.contains("10000"),
+        "{text}"
+    );
+    let text = error(&[("autoCreateTopicEnable", "maybe")]);
+    assert!(
+        text.contains("autoCreateTopicEnable=maybe") && text.contains("true or false"),
+        "{text}"
+    );
+    let text = error(&[("brokerRole", "SLAVE")]);
+    assert!(text.contains("elect their master"), "{text}");
+    let text = error(&[("ackQuorum", "all")]);
+    assert!(text.contains("ackQuorum=all"), "{text}");
+    let text = error(&[("messageDelayLevel", "fast")]);
+    assert!(text.contains("messageDelayLevel=fast"), "{text}");
+    assert!(error(&[("raftPeers", "n0-a:1;n0-b:2")]).contains("raftPeers"));
+    assert!(error(&[("raftPeers", "n0-a:1"), ("raftSelfId", "n7")]).contains("raftSelfId=n7"));
+    assert!(error(&[("raftPeers", "n0:1")]).contains("raftPeers"));
+    assert!(error(&[("electionTimeoutMinMs", "100")]).contains("electionTimeoutMinMs"));
+    assert!(error(&[("electionTimeoutMaxMs", "300")]).contains("electionTimeoutMaxMs"));
+    assert!(error(&[("brokerIP1", "somewhere")]).contains("brokerIP1"));
+    assert!(error(&[("namesrvAddr", "nowhere")]).contains("namesrvAddr"));
+}
+
+#[test]
+fn unknown_keys_are_named_and_known_ones_are_not() {
+    let (_, notes) = from(&[
+        ("brokerNmae", "x"),
+        ("deleteWhen", "04"),
+        ("brokerId", "1"),
+        ("enableDLegerCommitLog", "true"),
+    ])
+    .unwrap();
+    assert_eq!(notes.warnings.len(), 1);
+    assert!(notes.warnings[0].contains("brokerNmae"));
+    assert_eq!(notes.infos.len(), 3);
+}
+
+#[test]
+fn loopback_and_remote_name_server_do_not_go_together() {
+    let (mut config, _) = from(&[
+        ("brokerIP1", "127.0.0.1"),
+        ("namesrvAddr", "127.0.0.1:9876;localhost:9877"),
+    ])
+    .unwrap();
+    assert!(config.check_registration().is_ok());
+    config.namesrv_addr = "10.0.0.1:9876".into();
+    let text = config.check_registration().unwrap_err().to_string();
+    assert!(
+        text.contains("brokerIP1=127.0.0.1") && text.contains("10.0.0.1:9876"),
+        "{text}"
+    );
+    config.ip1 = "10.0.0.2".into();
+    assert!(config.check_registration().is_ok());
+}
+
+#[test]
+fn ack_quorum_overrides_the_role() {
+    let (config, _) = from(&[("brokerRole", "SYNC_MASTER"), ("ackQuorum", "leader")]).unwrap();
+    assert!(config.acks_on_leader());
+    let (config, _) = from(&[("brokerRole", "ASYNC_MASTER"), ("ackQuorum", "majority")]).unwrap();
+    assert!(!config.acks_on_leader());
+}
+
+#[test]
+fn properties_show_what_is_in_force() {
+    let (config, _) = from(&[("brokerName", "b7"), ("raftPeers", "n0-h:1")]).unwrap();
+    let text = config.to_properties();
+    assert!(
+        text.contains("brokerName=b7\n") && text.contains("raftPeers=n0-h:1\n"),
+        "{text}"
+    );
+    let map = java_properties::read(text.as_bytes()).unwrap();
+    assert!(Config::from_map(map).is_ok(), "what is shown can be read");
+    for key in IMPORTANT {
+        assert!(config.entries().iter().any(|(k, _)| k == key), "{key}");
+    }
+}

@@ -1,0 +1,238 @@
+//! The table of requests this broker serves: code, handler, and where it must run.
+//!
+//! [`dispatch`] is called on the connection's read task for each request in arrival order, and again for a request that
+//! had to wait. Whatever is not in the table is answered with code 3.
+
+use std::sync::Arc;
+
+use raftmq_remoting::channel::Channel;
+use raftmq_remoting::codes::{request, response};
+use raftmq_remoting::server::{Handler, Request};
+
+use crate::broker::Broker;
+use crate::call::Call;
+use crate::{
+    broker_admin, client_manager, connection_admin, group_admin, lock, message_admin, offset, pull,
+    send, send_back, stats_admin, topic_admin,
+};
+
+/// Which replica may run a handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Any replica: it reads or writes what this replica knows by itself.
+    Here,
+    /// The master; other replicas pass the request on. When the answer is lost the request may have been executed.
+    LeaderOnce,
+    /// As `LeaderOnce`, but executing it twice does no harm, so a lost answer is asked for again.
+    Leader,
+}
+
+/// One supported request.
+pub struct Entry {
+    pub code: i32,
+    pub place: Place,
+    /// Served on listenPort alone, not on the second port.
+    pub main_port_only: bool,
+    pub handler: fn(&Arc<Broker>, Call),
+}
+
+const fn entry(code: i32, place: Place, handler: fn(&Arc<Broker>, Call)) -> Entry {
+    Entry {
+        code,
+        place,
+        main_port_only: false,
+        handler,
+    }
+}
+
+const fn main_port(code: i32, place: Place, handler: fn(&Arc<Broker>, Call)) -> Entry {
+    Entry {
+        code,
+        place,
+        main_port_only: true,
+        handler,
+    }
+}
+
+use Place::{Here, Leader, LeaderOnce};
+
+/// Every supported request, by ascending code.
+pub const TABLE: &[Entry] = &[
+    entry(request::SEND_MESSAGE, LeaderOnce, send::send),
+    // A pull decides by itself what a follower may serve.
+    main_port(request::PULL_MESSAGE, Here, pull::pull),
+    entry(request::QUERY_CONSUMER_OFFSET, Leader, offset::query),
+    entry(request::UPDATE_CONSUMER_OFFSET, Leader, offset::update),
+    entry(request::UPDATE_AND_CREATE_TOPIC, Leader, topic_admin::put),
+    entry(
+        request::UPDATE_AND_CREATE_TOPIC_LIST,
+        Leader,
+        topic_admin::put_list,
+    ),
+    entry(request::GET_ALL_TOPIC_CONFIG, Here, topic_admin::get_all),
+    entry(request::GET_BROKER_CONFIG, Here, broker_admin::get_config),
+    entry(
+        request::GET_BROKER_RUNTIME_INFO,
+        Here,
+        broker_admin::runtime_info,
+    ),
+    entry(request::SEARCH_OFFSET_BY_TIMESTAMP, Leader, offset::search),
+    entry(request::GET_MAX_OFFSET, Leader, offset::max),
+    entry(request::GET_MIN_OFFSET, Leader, offset::min),
+    entry(
+        request::GET_EARLIEST_MSG_STORETIME,
+        Leader,
+        offset::earliest,
+    ),
+    entry(request::VIEW_MESSAGE_BY_ID, Leader, message_admin::view),
+    entry(request::HEART_BEAT, Here, client_manager::heartbeat),
+    entry(request::UNREGISTER_CLIENT, Here, client_manager::unregister),
+    entry(
+        request::CONSUMER_SEND_MSG_BACK,
+        LeaderOnce,
+        send_back::send_back,
+    ),
+    entry(
+        request::GET_CONSUMER_LIST_BY_GROUP,
+        Here,
+        client_manager::consumer_list,
+    ),
+    entry(request::LOCK_BATCH_MQ, Leader, lock::lock),
+    entry(request::UNLOCK_BATCH_MQ, Leader, lock::unlock),
+    entry(
+        request::CHECK_CLIENT_CONFIG,
+        Here,
+        client_manager::check_config,
+    ),
+    entry(
+        request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP,
+        Leader,
+        group_admin::put,
+    ),
+    entry(
+        request::GET_ALL_SUBSCRIPTIONGROUP_CONFIG,
+        Here,
+        group_admin::get_all,
+    ),
+    entry(
+        request::GET_TOPIC_STATS_INFO,
+        Leader,
+        stats_admin::topic_stats,
+    ),
+    entry(
+        request::GET_CONSUMER_CONNECTION_LIST,
+        Here,
+        connection_admin::consumers,
+    ),
+    entry(
+        request::GET_PRODUCER_CONNECTION_LIST,
+        Here,
+        connection_admin::producers,
+    ),
+    entry(
+        request::DELETE_SUBSCRIPTIONGROUP,
+        Leader,
+        group_admin::delete,
+    ),
+    entry(
+        request::GET_CONSUME_STATS,
+        Leader,
+        stats_admin::consume_stats,
+    ),
+    entry(request::DELETE_TOPIC_IN_BROKER, Leader, topic_admin::delete),
+    entry(
+        request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST,
+        Leader,
+        group_admin::put_list,
+    ),
+    entry(
+        request::QUERY_TOPIC_CONSUME_BY_WHO,
+        Here,
+        stats_admin::consumed_by,
+    ),
+    entry(
+        request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER,
+        Here,
+        topic_admin::system_topics,
+    ),
+    entry(request::SEND_MESSAGE_V2, LeaderOnce, send::send),
+    entry(
+        request::VIEW_BROKER_STATS_DATA,
+        Here,
+        stats_admin::view_stats,
+    ),
+    entry(request::SEND_BATCH_MESSAGE, LeaderOnce, send::send),
+    entry(request::GET_TOPIC_CONFIG, Here, topic_admin::get),
+    entry(
+        request::GET_SUBSCRIPTIONGROUP_CONFIG,
+        Here,
+        group_admin::get,
+    ),
+    main_port(request::LITE_PULL_MESSAGE, Here, pull::pull),
+];
+
+/// The table's row for a request code.
+pub fn find(code: i32) -> Option<&'static Entry> {
+    TABLE
+        .binary_search_by_key(&code, |e| e.code)
+        .ok()
+        .map(|i| &TABLE[i])
+}
+
+/// Starts, or starts again, a request.
+pub fn dispatch(broker: &Arc<Broker>, call: Call) {
+    let Some(entry) = find(call.cmd.code) else {
+        let remark = format!(" request type {} not supported", call.cmd.code);
+        return call.error(response::REQUEST_CODE_NOT_SUPPORTED, remark);
+    };
+    if entry.place != Here && !broker.leads() {
+        return crate::forward::to_leader(broker, call);
+    }
+    (entry.handler)(broker, call);
+}
+
+/// What the remoting server calls: one for each client port.
+pub struct ClientPort {
+    broker: Arc<Broker>,
+    /// The second port leaves pulls out, so that they cannot crowd out sends.
+    main: bool,
+}
+
+impl ClientPort {
+    pub fn new(broker: Arc<Broker>, main: bool) -> Self {
+        Self { broker, main }
+    }
+}
+
+impl Handler for ClientPort {
+    fn handle(&self, request: Request) {
+        let call = Call::new(request, self.broker.config.ack_timeout());
+        if !self.main && find(call.cmd.code).is_some_and(|e| e.main_port_only) {
+            let remark = format!(" request type {} not supported", call.cmd.code);
+            return call.error(response::REQUEST_CODE_NOT_SUPPORTED, remark);
+        }
+        dispatch(&self.broker, call);
+    }
+
+    fn disconnected(&self, channel: &Channel) {
+        self.broker.clients.channel_closed(&self.broker, channel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_is_sorted_and_unique() {
+        assert!(TABLE.windows(2).all(|w| w[0].code < w[1].code));
+    }
+
+    #[test]
+    fn rows_are_found() {
+        assert_eq!(find(310).map(|e| e.place), Some(LeaderOnce));
+        assert!(find(11).is_some_and(|e| e.main_port_only));
+        assert!(find(9999).is_none());
+        assert!(find(-1).is_none());
+    }
+}

@@ -1,0 +1,51 @@
+//! The broker: what RocketMQ clients see of a replicated broker set.
+//!
+//! A request comes in on a connection's read task ([`dispatch`]), is checked there, and is either answered from applied
+//! state, proposed to the replicated log (answered by a raft thread when it is stored), held ([`long_polling`]), or passed
+//! on to the master ([`forward`]). One file a request family: [`send`], [`send_back`], [`pull`], [`offset`],
+//! [`client_manager`], [`lock`], and the `*_admin` files. Beside the requests run the tasks of [`service`]: timers,
+//! registration, offset commits, held pulls, the waiting room.
+//!
+//! Invariants: handlers never block; every queue and table is bounded; a client's message is stored once for each answer
+//! that says so; consumers see committed messages only.
+
+pub mod broker;
+mod broker_admin;
+pub mod call;
+mod client_manager;
+mod cold_reads;
+pub mod config;
+mod config_known;
+mod connection_admin;
+mod creation;
+mod delay;
+pub mod dispatch;
+mod error;
+mod first_service;
+mod forward;
+mod group_admin;
+mod lock;
+mod long_polling;
+mod message_admin;
+pub mod names;
+mod offset;
+mod pull;
+mod random;
+mod register;
+mod room;
+mod send;
+mod send_back;
+pub mod service;
+mod signals;
+mod stats;
+mod stats_admin;
+mod stored_properties;
+mod tag_filter;
+mod timer;
+mod topic_admin;
+mod topic_attributes;
+
+pub use broker::Broker;
+pub use config::Config;
+pub use error::BrokerError;
+pub use service::{Birth, Service};

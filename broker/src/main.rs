@@ -1,0 +1,154 @@
+//! `mqbroker`: the command line around [`raftmq_broker`].
+
+mod standalone;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use raftmq_broker::config::IMPORTANT;
+use raftmq_broker::{Birth, BrokerError, Config, Service};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// What is logged when RUST_LOG says nothing; the Raft core tells each of its steps at info.
+const DEFAULT_LOG: &str = "info,openraft=warn";
+
+/// An Apache RocketMQ compatible broker whose commitlog is replicated with Raft.
+#[derive(Parser)]
+#[command(name = "mqbroker", version)]
+struct Args {
+    /// Settings file, key=value lines with RocketMQ's names.
+    #[arg(short = 'c', long = "configFile", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Name servers, host:port separated by ';'; overrides namesrvAddr.
+    #[arg(short = 'n', long = "namesrvAddr", value_name = "NAMESRV")]
+    namesrv: Option<String>,
+
+    /// Print all settings and exit.
+    #[arg(short = 'p', long = "printConfigItem")]
+    print: bool,
+
+    /// Print the important settings and exit.
+    #[arg(short = 'm', long = "printImportantConfig")]
+    print_important: bool,
+
+    /// When the store is empty, create a set of one replica.
+    #[arg(long)]
+    bootstrap: bool,
+
+    /// --bootstrap, and a name server in this process on port 9876.
+    #[arg(long)]
+    standalone: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    abort_on_panic();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("mqbroker: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A thread that died half-way may have left anything behind: better no broker than a broken one.
+fn abort_on_panic() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tracing::error!("panic: {info}");
+        default(info);
+        std::process::abort();
+    }));
+}
+
+fn settings(args: &Args) -> Result<Config, BrokerError> {
+    let (mut config, notes) = match &args.config {
+        Some(path) => Config::load(path)?,
+        None => Default::default(),
+    };
+    notes.warnings.iter().for_each(|w| tracing::warn!("{w}"));
+    notes.infos.iter().for_each(|i| tracing::info!("{i}"));
+    if let Some(namesrv) = &args.namesrv {
+        config.namesrv_addr = namesrv.clone();
+    } else if config.namesrv_addr.is_empty() {
+        config.namesrv_addr = std::env::var("NAMESRV_ADDR").unwrap_or_default();
+    }
+    if args.standalone && config.namesrv_addr.is_empty() {
+        config.namesrv_addr = standalone::ADDR.to_owned();
+    }
+    config.check()?;
+    Ok(config)
+}
+
+fn run(args: Args) -> Result<(), BrokerError> {
+    let config = settings(&args)?;
+    if args.print || args.print_important {
+        for (key, value) in config.entries() {
+            if args.print || IMPORTANT.contains(&key) {
+                println!("{key}={value}");
+            }
+        }
+        return Ok(());
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name("client-io");
+    if config.worker_threads > 0 {
+        builder.worker_threads(config.worker_threads);
+    }
+    let runtime = builder.build().map_err(|source| BrokerError::Io {
+        what: "threads".to_owned(),
+        source,
+    })?;
+    runtime.block_on(serve(args, config))
+}
+
+async fn serve(args: Args, config: Config) -> Result<(), BrokerError> {
+    let io = |source| BrokerError::Io {
+        what: "signals".to_owned(),
+        source,
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
+    let birth = if args.bootstrap || args.standalone {
+        Birth::Bootstrap
+    } else {
+        Birth::FromPeers
+    };
+    let name_server = if args.standalone {
+        Some(standalone::start_name_server().await?)
+    } else {
+        None
+    };
+    let service = Service::start(config, birth).await?;
+    println!("{}", service.boot_line());
+    tracing::info!("{}", service.boot_line());
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        reason = service.failed() => Some(reason),
+    };
+    if let Some(reason) = failed {
+        // The store is not to be trusted any more: no clean stop, no goodbye.
+        return Err(BrokerError::Raft(reason));
+    }
+    tracing::info!("stopping");
+    service.stop().await?;
+    if let Some(name_server) = name_server {
+        name_server.shutdown().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,374 @@
+//! Consumer offsets (14, 15) and queue bounds (29, 30, 31, 32).
+//!
+//! Commits nobody waits for (oneway, or riding on a pull) go to a bounded map that keeps the last value of each queue and
+//! drops unchanged ones; one task proposes the map every [`FLUSH`]. A commit somebody waits for is proposed at once,
+//! together with everything in the map, and answered when it is applied. Queries read applied state under the lease and
+//! never the map: an offset that was read never goes back because a master died. Runs on the master alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+use raftmq_raft::Boundary;
+use raftmq_remoting::ByteStr;
+use raftmq_remoting::codes::response;
+use raftmq_remoting::command::RemotingCommand;
+use raftmq_remoting::header::{
+    GetEarliestMsgStoretimeRequestHeader, GetEarliestMsgStoretimeResponseHeader,
+    GetMaxOffsetRequestHeader, GetMaxOffsetResponseHeader, GetMinOffsetRequestHeader,
+    GetMinOffsetResponseHeader, HeaderError, QueryConsumerOffsetRequestHeader,
+    QueryConsumerOffsetResponseHeader, SearchOffsetRequestHeader, SearchOffsetResponseHeader,
+    UpdateConsumerOffsetRequestHeader,
+};
+use raftmq_remoting::message::StoredRecord;
+use raftmq_store::{Command, OffsetCommit};
+
+use crate::broker::Broker;
+use crate::call::Call;
+
+/// Period of proposals: a consumer persists its offsets every 5 s, so a batch gathers many of them.
+const FLUSH: Duration = Duration::from_millis(75);
+
+/// Queues with a commit that is not proposed yet. Beyond it commits nobody waits for are dropped: the client repeats
+/// them every 5 s.
+const MAX_PENDING: usize = 100_000;
+
+/// Commits in one command, which bounds an entry's size.
+const MAX_BATCH: usize = 8_192;
+
+type Key = (ByteStr, ByteStr, i32);
+
+/// Commits on their way into the log.
+#[derive(Default)]
+pub struct OffsetCommits {
+    pending: Mutex<HashMap<Key, i64, RandomState>>,
+}
+
+impl OffsetCommits {
+    /// Takes a commit nobody waits for.
+    pub fn commit_soon(
+        &self,
+        broker: &Broker,
+        group: &ByteStr,
+        topic: &ByteStr,
+        queue_id: i32,
+        offset: i64,
+    ) {
+        if offset < 0 {
+            return;
+        }
+        let key = (owned(group), owned(topic), queue_id);
+        let stored = broker.state().offset(group, topic, queue_id);
+        let mut pending = self.pending.lock();
+        if pending.contains_key(&key) || (stored != Some(offset) && pending.len() < MAX_PENDING) {
+            pending.insert(key, offset);
+        }
+    }
+
+    /// Proposes what is pending, then `call`'s own commit in the same order, and answers the call when it is applied.
+    fn commit_now(&self, broker: &Arc<Broker>, call: Call, own: OffsetCommit) {
+        // The lock is held while proposing, which only queues, so that proposals have the order of the commits.
+        let mut pending = self.pending.lock();
+        let mut offsets = drain(&mut pending);
+        offsets.push(own);
+        let commands = batches(offsets);
+        broker.propose_for(call, commands, |_, call| call.ok());
+    }
+
+    /// Proposes what is pending.
+    fn flush(&self, broker: &Arc<Broker>) {
+        let mut pending = self.pending.lock();
+        if pending.is_empty() {
+            return;
+        }
+        let commands = batches(drain(&mut pending));
+        let proposal = broker.commands(commands, Instant::now() + broker.config.ack_timeout());
+        broker.replica.propose(proposal, |result| {
+            if let Err(e) = result {
+                // The clients repeat their commits.
+                tracing::debug!(error = %e, "consumer offsets were not committed");
+            }
+        });
+    }
+
+    fn clear(&self) {
+        self.pending.lock().clear();
+    }
+}
+
+/// A copy that does not keep the request's frame alive.
+fn owned(text: &ByteStr) -> ByteStr {
+    ByteStr::from(text.as_str())
+}
+
+fn drain(pending: &mut HashMap<Key, i64, RandomState>) -> Vec<OffsetCommit> {
+    let commit = |((group, topic, queue_id), offset): (Key, i64)| OffsetCommit {
+        group: group.into(),
+        topic: topic.into(),
+        queue_id,
+        offset,
+    };
+    pending.drain().map(commit).collect()
+}
+
+fn batches(offsets: Vec<OffsetCommit>) -> Vec<Command> {
+    offsets
+        .chunks(MAX_BATCH)
+        .map(|chunk| Command::CommitOffsets {
+            offsets: chunk.to_vec(),
+        })
+        .collect()
+}
+
+/// Proposes pending commits; for the life of the broker.
+pub async fn run(broker: Arc<Broker>) {
+    let mut tick = tokio::time::interval(FLUSH);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if broker.leads() {
+            broker.offsets.flush(&broker);
+        } else {
+            // Proposed by nobody any more; the clients send theirs to the new master.
+            broker.offsets.clear();
+        }
+    }
+}
+
+/// A read on the master is only as good as its lease: without it the request waits until somebody holds it.
+fn with_lease(broker: &Arc<Broker>, call: Call, read: impl FnOnce(Call)) {
+    if broker.replica.is_serving() {
+        read(call)
+    } else {
+        broker.room.wait(broker, call)
+    }
+}
+
+/// QUERY_CONSUMER_OFFSET.
+pub fn query(broker: &Arc<Broker>, call: Call) {
+    let h: QueryConsumerOffsetRequestHeader = match call.cmd.header() {
+        Ok(header) => header,
+        Err(e) => return call.bad_header(e),
+    };
+    with_lease(broker, call, |call| {
+        let found = |offset: i64| {
+            RemotingCommand::response(response::SUCCESS)
+                .with_header(&QueryConsumerOffsetResponseHeader { offset })
+        };
+        if let Some(offset) = broker
+            .state()
+            .offset(&h.consumer_group, &h.topic, h.queue_id)
+        {
+            return call.reply(found(offset));
+        }
+        if h.set_zero_if_not_found == Some(false) {
+            let remark = "Not found, do not set to zero, maybe this group boot first";
+            return call.error(response::QUERY_NOT_FOUND, remark);
+        }
+        // A new group starts from the beginning of a queue that still lies in memory from its first message on.
+        match starts_in_memory(broker, &h.topic, h.queue_id) {
+            true => call.reply(found(0)),
+            false => call.error(
+                response::QUERY_NOT_FOUND,
+                "Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first",
+            ),
+        }
+    });
+}
+
+fn starts_in_memory(broker: &Broker, topic: &str, queue_id: i32) -> bool {
+    match broker.replica.queue_range(topic, queue_id) {
+        Some((0, max)) if max > 0 => {}
+        _ => return false,
+    }
+    match broker.replica.read_queue(topic, queue_id, 0, 1) {
+        Ok(entries) => entries
+            .first()
+            .is_some_and(|e| !broker.stats.is_far_behind(broker, e.physical_offset)),
+        Err(e) => {
+            tracing::error!(topic, queue_id, error = %e, "the first entry of a queue cannot be read");
+            false
+        }
+    }
+}
+
+/// UPDATE_CONSUMER_OFFSET.
+pub fn update(broker: &Arc<Broker>, call: Call) {
+    let h: UpdateConsumerOffsetRequestHeader = match call.cmd.header() {
+        Ok(header) => header,
+        Err(HeaderError::Missing("commitOffset")) => {
+            let topic = call.cmd.ext.get("topic").unwrap_or_default();
+            let remark = format!("Offset is null, topic is {topic}");
+            return call.error(response::INVALID_PARAMETER, remark);
+        }
+        Err(e) => return call.bad_header(e),
+    };
+    let group_exists = broker.state().group(&h.consumer_group).is_some()
+        || broker.creations.group_pending(&h.consumer_group);
+    if !group_exists {
+        let remark = format!("Group {} not exist!", h.consumer_group);
+        return call.error(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark);
+    }
+    if broker.state().topic(&h.topic).is_none() {
+        return call.error(
+            response::TOPIC_NOT_EXIST,
+            format!("Topic {} not exist!", h.topic),
+        );
+    }
+    if h.queue_id < 0 {
+        let remark = format!("queueId[{}] is illegal, topic is {}", h.queue_id, h.topic);
+        return call.error(response::INVALID_PARAMETER, remark);
+    }
+    if call.is_oneway() {
+        broker.offsets.commit_soon(
+            broker,
+            &h.consumer_group,
+            &h.topic,
+            h.queue_id,
+            h.commit_offset,
+        );
+        return;
+    }
+    let commit = OffsetCommit {
+        group: h.consumer_group.into(),
+        topic: h.topic.into(),
+        queue_id: h.queue_id,
+        offset: h.commit_offset.max(0),
+    };
+    broker.offsets.commit_now(broker, call, commit);
+}
+
+/// GET_MAX_OFFSET: the offset the next message gets.
+pub fn max(broker: &Arc<Broker>, call: Call) {
+    let h: GetMaxOffsetRequestHeader = match call.cmd.header() {
+        Ok(header) => header,
+        Err(e) => return call.bad_header(e),
+    };
+    with_lease(broker, call, |call| {
+        let offset = broker
+            .replica
+            .queue_range(&h.topic, h.queue_id)
+            .map_or(0, |(_, max)| max);
+        let header = GetMaxOffsetResponseHeader { offset };
+        call.reply(RemotingCommand::response(response::SUCCESS).with_header(&header));
+    });
+}
+
+/// GET_MIN_OFFSET.
+pub fn min(broker: &Arc<Broker>, call: Call) {
+    let h: GetMinOffsetRequestHeader = match call.cmd.header() {
+        Ok(header) => header,
+        Err(e) => return call.bad_header(e),
+    };
+    with_lease(broker, call, |call| {
+        let offset = broker
+            .replica
+            .queue_range(&h.topic, h.queue_id)
+            .map_or(0, |(min, _)| min);
+        let header = GetMinOffsetResponseHeader { offset };
+        call.reply(RemotingCommand::response(response::SUCCESS).with_header(&header));
+    });
+}
+
+/// SEARCH_OFFSET_BY_TIMESTAMP.
+pub fn search(broker: &Arc<Broker>, call: Call) {
+    let h: SearchOffsetRequestHeader = match call.cmd.header() {
+        Ok(header) => header,
+        Err(e) => return call.bad_header(e),
+    };
+    let upper = h
+        .boundary_type
+        .as_deref()
+        .is_some_and(|b| b.eq_ignore_ascii_case("upper"));
+    let boundary = if upper {
+        Boundary::Upper
+    } else {
+        Boundary::Lower
+    };
+    with_lease(broker, call, |call| {
+        if broker.replica.queue_range(&h.topic, h.queue_id).is_none() {
+            let header = SearchOffsetResponseHeader { offset: 0 };
+            return call.reply(RemotingCommand::response(response::SUCCESS).with_header(&header));
+        }
+        on_disk(broker, call, move |broker| {
+            let offset = broker
+                .replica
+                .offset_at(&h.topic, h.queue_id, h.timestamp, boundary)?;
+            Ok(RemotingCommand::response(response::SUCCESS)
+                .with_header(&SearchOffsetResponseHeader { offset }))
+        });
+    });
+}
+
+/// GET_EARLIEST_MSG_STORETIME: -1 for an empty queue.
+pub fn earliest(broker: &Arc<Broker>, call: Call) {
+    let h: GetEarliestMsgStoretimeRequestHeader = match call.cmd.header() {
+        Ok(header) => header,
+        Err(e) => return call.bad_header(e),
+    };
+    with_lease(broker, call, |call| {
+        on_disk(broker, call, move |broker| {
+            let timestamp = earliest_store_time(broker, &h.topic, h.queue_id)?;
+            let header = GetEarliestMsgStoretimeResponseHeader { timestamp };
+            Ok(RemotingCommand::response(response::SUCCESS).with_header(&header))
+        });
+    });
+}
+
+/// Store time of the oldest message in a queue, -1 when there is none. May read the disk.
+pub fn earliest_store_time(
+    broker: &Broker,
+    topic: &str,
+    queue_id: i32,
+) -> Result<i64, raftmq_store::StoreError> {
+    let Some((min, max)) = broker.replica.queue_range(topic, queue_id) else {
+        return Ok(-1);
+    };
+    if min >= max {
+        return Ok(-1);
+    }
+    store_time_at(broker, topic, queue_id, min)
+}
+
+/// Store time of the message at an offset, -1 when there is none. May read the disk.
+pub fn store_time_at(
+    broker: &Broker,
+    topic: &str,
+    queue_id: i32,
+    offset: i64,
+) -> Result<i64, raftmq_store::StoreError> {
+    let entries = broker.replica.read_queue(topic, queue_id, offset, 1)?;
+    let Some(entry) = entries.first() else {
+        return Ok(-1);
+    };
+    let record = broker
+        .replica
+        .read_record(entry.physical_offset, entry.size)?;
+    Ok(StoredRecord::parse(&record).map_or(-1, |r| r.store_timestamp()))
+}
+
+/// Answers a call from a blocking thread.
+pub fn on_disk(
+    broker: &Arc<Broker>,
+    call: Call,
+    work: impl FnOnce(&Arc<Broker>) -> Result<RemotingCommand, raftmq_store::StoreError>
+    + Send
+    + 'static,
+) {
+    let shared = broker.clone();
+    let run = move |call: Call| match work(&shared) {
+        Ok(answer) => call.reply(answer),
+        Err(e) => {
+            tracing::error!(code = call.cmd.code, error = %e, "a request cannot be read");
+            call.error(response::SYSTEM_ERROR, format!("cannot read: {e}"))
+        }
+    };
+    if let Err(call) = broker.cold_reads.run(call, run) {
+        call.error(
+            response::SYSTEM_BUSY,
+            "[OVERLOAD]too many requests read from disk, start flow control",
+        );
+    }
+}

@@ -1,0 +1,481 @@
+//! Sending: SEND_MESSAGE, SEND_MESSAGE_V2 and SEND_BATCH_MESSAGE (10, 310, 320).
+//!
+//! Runs on the connection's read task up to the proposal; the answer is made on a raft thread when the entry is stored as
+//! the acknowledgement level asks. Checks come in RocketMQ's order with RocketMQ's codes. No task per send.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use raftmq_raft::Placed;
+use raftmq_remoting::ByteStr;
+use raftmq_remoting::body::{TopicConfig, TopicFilterType};
+use raftmq_remoting::codes::response;
+use raftmq_remoting::command::RemotingCommand;
+use raftmq_remoting::header::{SendMessageRequestHeader, SendMessageResponseHeader, extra};
+use raftmq_remoting::message::properties as prop;
+use raftmq_remoting::message::{NewMessage, batch, body_crc, offset_msg_id, sysflag, unique_id};
+use raftmq_remoting::version;
+
+use crate::broker::{Broker, FAQ, now_ms, perm};
+use crate::call::Call;
+use crate::creation;
+use crate::names::{self, DLQ_PREFIX, RETRY_PREFIX};
+use crate::random::random_below;
+use crate::stored_properties::{self, MAX_PROPERTIES, Wishes};
+
+/// Messages in one batch; a 4 MiB batch of the smallest useful messages stays below.
+pub const MAX_BATCH_MESSAGES: usize = 65_536;
+
+/// From this client version on (V3_4_9) the request's own maxReconsumeTimes counts.
+pub const VERSION_WITH_MAX_RECONSUME: i32 = 121;
+
+/// Why a send is refused: response code and remark.
+pub struct Refusal {
+    pub code: i32,
+    pub remark: String,
+}
+
+impl Refusal {
+    pub fn new(code: i32, remark: impl Into<String>) -> Self {
+        Self {
+            code,
+            remark: remark.into(),
+        }
+    }
+}
+
+/// SEND_MESSAGE, SEND_MESSAGE_V2, SEND_BATCH_MESSAGE.
+pub fn send(broker: &Arc<Broker>, call: Call) {
+    let header = match SendMessageRequestHeader::decode_for(call.cmd.code, &call.cmd.ext) {
+        Ok(header) => header,
+        Err(e) => return call.bad_header(e),
+    };
+    let topic = match find_topic(broker, &header) {
+        Ok(Found::Topic(topic)) => topic,
+        Ok(Found::Create(config)) => return creation::create_topic_then(broker, config, call),
+        Err(refusal) => return refuse(broker, call, refusal),
+    };
+    let prepared = check_queue(&header, &topic, call.client)
+        .and_then(|queue_id| prepare(broker, &call, &header, &topic, queue_id));
+    match prepared {
+        Ok(Prepared::Send(send)) => propose(broker, call, send),
+        Ok(Prepared::CreateFirst(config)) => creation::create_topic_then(broker, config, call),
+        Err(refusal) => refuse(broker, call, refusal),
+    }
+}
+
+/// Every answer to a send has these two; Java reads them without looking whether they are there.
+fn answer(broker: &Broker, code: i32) -> RemotingCommand {
+    RemotingCommand::response(code)
+        .with_ext(extra::MSG_REGION, &broker.config.region)
+        .with_ext(
+            extra::TRACE_ON,
+            if broker.config.trace_on {
+                "true"
+            } else {
+                "false"
+            },
+        )
+}
+
+fn refuse(broker: &Broker, call: Call, refusal: Refusal) {
+    let answer = answer(broker, refusal.code).with_remark(refusal.remark);
+    call.reply(answer);
+}
+
+enum Found {
+    Topic(Arc<TopicConfig>),
+    Create(TopicConfig),
+}
+
+/// The topic a send goes to, or how to create it.
+fn find_topic(broker: &Broker, header: &SendMessageRequestHeader) -> Result<Found, Refusal> {
+    let name = header.topic.as_str();
+    if !broker.writable() {
+        let remark = format!(
+            "the broker[{}] sending message is forbidden",
+            broker.config.ip1
+        );
+        return Err(Refusal::new(response::NO_PERMISSION, remark));
+    }
+    // A topic that exists has a good name.
+    let existing = broker.state().topic(name);
+    if existing.is_none() {
+        names::check_topic(name).map_err(|why| Refusal::new(response::INVALID_PARAMETER, why))?;
+    }
+    if names::forbidden_to_send(name) {
+        let remark = format!("Sending message to topic[{name}] is forbidden.");
+        return Err(Refusal::new(response::NO_PERMISSION, remark));
+    }
+    if let Some(topic) = existing {
+        if !perm::is_writable(topic.perm) {
+            let remark = format!("the topic[{name}] sending message is forbidden");
+            return Err(Refusal::new(response::NO_PERMISSION, remark));
+        }
+        return Ok(Found::Topic(topic));
+    }
+    if let Some(config) = from_template(broker, header) {
+        return Ok(Found::Create(config));
+    }
+    if name.starts_with(RETRY_PREFIX) {
+        return Ok(Found::Create(creation::plain_topic(
+            name,
+            1,
+            perm::READ | perm::WRITE,
+        )));
+    }
+    Err(Refusal::new(
+        response::TOPIC_NOT_EXIST,
+        format!("topic[{name}] not exist, apply first please!{FAQ}"),
+    ))
+}
+
+/// The topic a send creates: as many queues as the client asks for, at most as many as the template has.
+fn from_template(broker: &Broker, header: &SendMessageRequestHeader) -> Option<TopicConfig> {
+    let template = broker.state().topic(&header.default_topic)?;
+    let inherited = perm::is_inherited(template.perm)
+        && (broker.config.auto_create_topic || header.default_topic != names::TEMPLATE);
+    if !inherited {
+        return None;
+    }
+    let queues = header
+        .default_topic_queue_nums
+        .min(template.write_queue_nums)
+        .max(0);
+    let mut config = creation::plain_topic(&header.topic, queues, template.perm & !perm::INHERIT);
+    config.topic_filter_type = template.topic_filter_type;
+    config.topic_sys_flag = if header.unit_mode { 1 } else { 0 };
+    Some(config)
+}
+
+/// The queue a send goes to; a negative wish is any.
+fn check_queue(
+    header: &SendMessageRequestHeader,
+    topic: &TopicConfig,
+    client: SocketAddr,
+) -> Result<i32, Refusal> {
+    let limit = topic.write_queue_nums.max(topic.read_queue_nums);
+    if header.queue_id >= limit {
+        let remark = format!(
+            "request queueId[{}] is illegal, topic[{}] readQueueNums={} writeQueueNums={} Producer: {client}",
+            header.queue_id, topic.topic_name, topic.read_queue_nums, topic.write_queue_nums
+        );
+        return Err(Refusal::new(response::INVALID_PARAMETER, remark));
+    }
+    if header.queue_id >= 0 {
+        return Ok(header.queue_id);
+    }
+    Ok(random_below(topic.write_queue_nums.max(1)))
+}
+
+/// What is proposed for one send.
+struct Send {
+    messages: Vec<NewMessage>,
+    /// The queue the client is told.
+    queue_id: i32,
+    /// The unique id of a single message.
+    transaction_id: Option<String>,
+    wait: bool,
+}
+
+enum Prepared {
+    Send(Send),
+    /// The dead letter topic does not exist yet.
+    CreateFirst(TopicConfig),
+}
+
+fn too_big(broker: &Broker) -> Refusal {
+    let remark = format!(
+        "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg \
+         properties length limit 32KB.",
+        broker.config.max_message_size
+    );
+    Refusal::new(response::MESSAGE_ILLEGAL, remark)
+}
+
+fn prepare(
+    broker: &Arc<Broker>,
+    call: &Call,
+    header: &SendMessageRequestHeader,
+    topic: &TopicConfig,
+    queue_id: i32,
+) -> Result<Prepared, Refusal> {
+    let body = call.cmd.body.to_bytes();
+    if body.is_empty() {
+        return Err(Refusal::new(
+            response::MESSAGE_ILLEGAL,
+            "the message body is empty",
+        ));
+    }
+    if body.len() > broker.config.max_message_size {
+        return Err(too_big(broker));
+    }
+    let sent = header
+        .properties
+        .as_ref()
+        .map_or(&b""[..], |p| p.as_bytes());
+    if header.batch {
+        prepare_batch(broker, call, header, sent, body, queue_id)
+    } else {
+        prepare_single(broker, call, header, topic, sent, body, queue_id)
+    }
+}
+
+fn prepare_single(
+    broker: &Arc<Broker>,
+    call: &Call,
+    header: &SendMessageRequestHeader,
+    topic: &TopicConfig,
+    sent: &[u8],
+    body: Bytes,
+    queue_id: i32,
+) -> Result<Prepared, Refusal> {
+    let wishes = Wishes::read(sent);
+    let reconsume_times = header.reconsume_times.unwrap_or(0);
+    let dead = is_exhausted(broker, call, header, reconsume_times)?;
+    let delay_level: i32 = match wishes.delay {
+        Some(text) if !dead => text.parse().map_err(|_| {
+            Refusal::new(
+                response::SYSTEM_ERROR,
+                format!("property DELAY is not a number: {text:?}"),
+            )
+        })?,
+        _ => 0,
+    };
+    let consume_retry = reconsume_times > 0 && delay_level > 0;
+    if (wishes.transaction && !consume_retry) || sysflag::transaction_type(header.sys_flag) != 0 {
+        let remark = format!(
+            "the broker[{}] sending transaction message is forbidden",
+            broker.config.ip1
+        );
+        return Err(Refusal::new(response::NO_PERMISSION, remark));
+    }
+    if wishes.timer && delay_level <= 0 {
+        let remark = "accurate timer message is not enabled, timerWheelEnable is false";
+        return Err(Refusal::new(response::SYSTEM_ERROR, remark));
+    }
+
+    let own_key;
+    let unique_key = match wishes.unique_key {
+        Some(key) => key,
+        None => {
+            own_key = unique_id();
+            own_key.as_str()
+        }
+    };
+    let transaction_id = Some(unique_key.to_owned());
+    let mut add: Vec<(&str, &str)> = vec![(prop::UNIQ_KEY, unique_key)];
+    let mut drop: &[&str] = &[];
+    let (mut target, mut target_queue, told_queue) = (header.topic.clone(), queue_id, queue_id);
+    let (real_queue, deliver_at);
+    if dead {
+        let group = header
+            .topic
+            .as_str()
+            .strip_prefix(RETRY_PREFIX)
+            .unwrap_or_default();
+        let dlq = names::dlq_topic(group);
+        if broker.state().topic(&dlq).is_none() {
+            return Ok(Prepared::CreateFirst(creation::plain_topic(
+                &dlq,
+                1,
+                perm::READ | perm::WRITE,
+            )));
+        }
+        target = ByteStr::from(dlq);
+        target_queue = 0;
+        drop = &[prop::DELAY];
+    } else if let Some((level, delay_ms)) = broker.config.delay_levels.resolve(delay_level) {
+        real_queue = queue_id.to_string();
+        deliver_at = (now_ms() + delay_ms).to_string();
+        add.extend([
+            (prop::REAL_TOPIC, header.topic.as_str()),
+            (prop::REAL_QID, real_queue.as_str()),
+            (prop::TIMER_OUT_MS, deliver_at.as_str()),
+        ]);
+        target = ByteStr::from_static(names::SCHEDULE);
+        target_queue = level - 1;
+    }
+    let properties = stored_properties::build(&broker.stamps, sent, drop, &add);
+    if properties.len() > MAX_PROPERTIES {
+        return Err(too_big(broker));
+    }
+    let multi_tag = topic.topic_filter_type == TopicFilterType::MultiTag;
+    let message = NewMessage {
+        topic: target,
+        queue_id: target_queue,
+        flag: header.flag,
+        sys_flag: header.sys_flag | if multi_tag { sysflag::MULTI_TAGS } else { 0 },
+        born_timestamp: header.born_timestamp,
+        born_host: call.client,
+        store_host: broker.store_host,
+        reconsume_times,
+        prepared_transaction_offset: 0,
+        body_crc: body_crc(&body),
+        body,
+        properties,
+    };
+    let told_queue = if dead { target_queue } else { told_queue };
+    Ok(Prepared::Send(Send {
+        messages: vec![message],
+        queue_id: told_queue,
+        transaction_id,
+        wait: !wishes.no_wait,
+    }))
+}
+
+/// A consume retry that was retried often enough goes to the dead letter topic of its group.
+fn is_exhausted(
+    broker: &Arc<Broker>,
+    call: &Call,
+    header: &SendMessageRequestHeader,
+    reconsume_times: i32,
+) -> Result<bool, Refusal> {
+    let Some(group) = header.topic.as_str().strip_prefix(RETRY_PREFIX) else {
+        return Ok(false);
+    };
+    if group.is_empty() {
+        return Ok(false);
+    }
+    let Some(config) = creation::group(broker, group) else {
+        let remark = format!("subscription group not exist, {group} {FAQ}");
+        return Err(Refusal::new(response::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
+    };
+    let limit = match header.max_reconsume_times {
+        Some(own) if call.cmd.version >= VERSION_WITH_MAX_RECONSUME => own,
+        _ => config.retry_max_times,
+    };
+    Ok(reconsume_times > limit)
+}
+
+fn prepare_batch(
+    broker: &Arc<Broker>,
+    call: &Call,
+    header: &SendMessageRequestHeader,
+    sent: &[u8],
+    body: Bytes,
+    queue_id: i32,
+) -> Result<Prepared, Refusal> {
+    let name = header.topic.as_str();
+    if name.len() > names::MAX_TOPIC {
+        let remark = format!("message topic length too long {}", name.len());
+        return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
+    }
+    if name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX) {
+        let remark = format!("batch request does not support retry group {name}");
+        return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
+    }
+    let wishes = Wishes::read(sent);
+    if wishes
+        .delay
+        .is_some_and(|d| d.parse::<i32>().is_ok_and(|level| level > 0))
+    {
+        return Err(too_big(broker));
+    }
+    if wishes.timer {
+        return Err(too_big(broker));
+    }
+    if wishes.transaction || sysflag::transaction_type(header.sys_flag) != 0 {
+        let remark = format!(
+            "the broker[{}] sending transaction message is forbidden",
+            broker.config.ip1
+        );
+        return Err(Refusal::new(response::NO_PERMISSION, remark));
+    }
+    let items = batch::decode(body, MAX_BATCH_MESSAGES).map_err(|e| {
+        Refusal::new(
+            response::SYSTEM_ERROR,
+            format!("the batch cannot be read: {e}"),
+        )
+    })?;
+    if items.is_empty() {
+        return Err(Refusal::new(
+            response::MESSAGE_ILLEGAL,
+            "the batch is empty",
+        ));
+    }
+    let mut messages = Vec::with_capacity(items.len());
+    for item in items {
+        // The envelope's properties go to each message, as if they had been sent with it.
+        let mut all = Vec::with_capacity(item.properties.len() + sent.len() + 1);
+        all.extend_from_slice(&item.properties);
+        if !all.is_empty() && all.last() != Some(&2) {
+            all.push(2);
+        }
+        all.extend_from_slice(sent);
+        let properties = stored_properties::build(&broker.stamps, &all, &[], &[]);
+        if properties.len() > MAX_PROPERTIES {
+            return Err(too_big(broker));
+        }
+        messages.push(NewMessage {
+            topic: header.topic.clone(),
+            queue_id,
+            flag: item.flag,
+            sys_flag: header.sys_flag,
+            born_timestamp: header.born_timestamp,
+            born_host: call.client,
+            store_host: broker.store_host,
+            reconsume_times: header.reconsume_times.unwrap_or(0),
+            prepared_transaction_offset: 0,
+            body_crc: body_crc(&item.body),
+            body: item.body,
+            properties,
+        });
+    }
+    Ok(Prepared::Send(Send {
+        messages,
+        queue_id,
+        transaction_id: None,
+        wait: !wishes.no_wait,
+    }))
+}
+
+fn propose(broker: &Arc<Broker>, call: Call, send: Send) {
+    let Send {
+        messages,
+        queue_id,
+        transaction_id,
+        wait,
+    } = send;
+    let bytes: usize = messages.iter().map(|m| m.body.len()).sum();
+    let count = messages.len() as u64;
+    let proposal = broker.proposal(&call, messages, wait);
+    let shared = broker.clone();
+    broker
+        .replica
+        .propose(proposal, move |result| match result {
+            Ok(placed) => {
+                shared.stats.stored(count, bytes as u64);
+                let answer = stored(&shared, &placed, queue_id, transaction_id);
+                call.reply(answer);
+            }
+            Err(e) => shared.failed(call, e),
+        });
+}
+
+fn stored(
+    broker: &Broker,
+    placed: &[Placed],
+    queue_id: i32,
+    transaction_id: Option<String>,
+) -> RemotingCommand {
+    let mut msg_id = String::with_capacity(placed.len() * 33);
+    for p in placed {
+        if !msg_id.is_empty() {
+            msg_id.push(',');
+        }
+        msg_id.push_str(&offset_msg_id(broker.store_host, p.physical_offset));
+    }
+    let header = SendMessageResponseHeader {
+        msg_id,
+        queue_id,
+        queue_offset: placed.first().map_or(0, |p| p.queue_offset),
+        transaction_id,
+        batch_uniq_id: None,
+        recall_handle: None,
+    };
+    answer(broker, response::SUCCESS).with_header(&header)
+}
+
+const _: () = assert!(version::CURRENT_VERSION >= VERSION_WITH_MAX_RECONSUME);

@@ -1,0 +1,239 @@
+//! Counters: for the metrics facade under RocketMQ 5's names, and for GET_BROKER_RUNTIME_INFO.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, counter};
+use parking_lot::Mutex;
+
+use crate::broker::{Broker, now_ms};
+use crate::config::Config;
+
+/// Distance of two samples; RocketMQ's shortest window.
+pub const SAMPLE: Duration = Duration::from_secs(10);
+
+/// Samples kept: ten minutes and one.
+const SAMPLES: usize = 61;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub put: u64,
+    pub put_bytes: u64,
+    pub get_found: u64,
+    pub get_missed: u64,
+    pub got: u64,
+    pub got_bytes: u64,
+}
+
+#[derive(Default)]
+struct History {
+    samples: VecDeque<(Instant, Totals)>,
+    day: i64,
+    this_morning: Totals,
+    yesterday_morning: Totals,
+}
+
+/// See the module's text.
+pub struct Stats {
+    put: AtomicU64,
+    put_bytes: AtomicU64,
+    get_found: AtomicU64,
+    get_missed: AtomicU64,
+    got: AtomicU64,
+    got_bytes: AtomicU64,
+    history: Mutex<History>,
+    pub boot_ms: i64,
+    booted: Instant,
+    /// Bytes of the newest messages that are expected to be in memory.
+    memory_bytes: i64,
+    messages_in: Counter,
+    bytes_in: Counter,
+    messages_out: Counter,
+    bytes_out: Counter,
+    to_dlq: Counter,
+    sent_back: Counter,
+    pub timers_delivered: Counter,
+    pub forwarded: Counter,
+    pub send_busy: Counter,
+}
+
+impl Stats {
+    pub fn new(config: &Config) -> Self {
+        let labels = || {
+            vec![
+                metrics::Label::new("cluster", config.cluster.clone()),
+                metrics::Label::new("node_id", config.name.clone()),
+            ]
+        };
+        Self {
+            put: AtomicU64::new(0),
+            put_bytes: AtomicU64::new(0),
+            get_found: AtomicU64::new(0),
+            get_missed: AtomicU64::new(0),
+            got: AtomicU64::new(0),
+            got_bytes: AtomicU64::new(0),
+            history: Mutex::new(History {
+                day: now_ms() / DAY_MS,
+                ..History::default()
+            }),
+            boot_ms: now_ms(),
+            booted: Instant::now(),
+            memory_bytes: memory_bytes(config.memory_ratio),
+            messages_in: counter!("rocketmq_messages_in_total", labels()),
+            bytes_in: counter!("rocketmq_throughput_in_total", labels()),
+            messages_out: counter!("rocketmq_messages_out_total", labels()),
+            bytes_out: counter!("rocketmq_throughput_out_total", labels()),
+            to_dlq: counter!("rocketmq_send_to_dlq_messages_total", labels()),
+            sent_back: counter!("raftmq_send_back_messages_total", labels()),
+            timers_delivered: counter!("rocketmq_timer_dequeue_total", labels()),
+            forwarded: counter!("raftmq_forwarded_requests_total", labels()),
+            send_busy: counter!("raftmq_send_busy_total", labels()),
+        }
+    }
+
+    /// Messages of clients that were stored and acknowledged.
+    pub fn stored(&self, messages: u64, bytes: u64) {
+        self.put.fetch_add(messages, Ordering::Relaxed);
+        self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.messages_in.increment(messages);
+        self.bytes_in.increment(bytes);
+    }
+
+    /// A pull that found messages.
+    pub fn pulled(&self, messages: u64, bytes: u64) {
+        self.get_found.fetch_add(1, Ordering::Relaxed);
+        self.got.fetch_add(messages, Ordering::Relaxed);
+        self.got_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.messages_out.increment(messages);
+        self.bytes_out.increment(bytes);
+    }
+
+    /// A pull that found nothing.
+    pub fn missed(&self) {
+        self.get_missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A message given back by a consumer.
+    pub fn sent_back(&self, dead: bool) {
+        if dead {
+            self.to_dlq.increment(1)
+        } else {
+            self.sent_back.increment(1)
+        }
+    }
+
+    /// Totals since the start.
+    pub fn totals(&self) -> Totals {
+        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        Totals {
+            put: read(&self.put),
+            put_bytes: read(&self.put_bytes),
+            get_found: read(&self.get_found),
+            get_missed: read(&self.get_missed),
+            got: read(&self.got),
+            got_bytes: read(&self.got_bytes),
+        }
+    }
+
+    /// Totals at the last two midnights (UTC): yesterday's and today's.
+    pub fn mornings(&self) -> (Totals, Totals) {
+        let history = self.history.lock();
+        (history.yesterday_morning, history.this_morning)
+    }
+
+    /// A rate over the last 10, 60 and 600 s, as RocketMQ prints it.
+    pub fn rates(&self, of: impl Fn(&Totals) -> u64) -> String {
+        let history = self.history.lock();
+        let now = (Instant::now(), self.totals());
+        let rate = |seconds: u64| {
+            let back = (seconds / SAMPLE.as_secs()) as usize;
+            let from = history
+                .samples
+                .len()
+                .checked_sub(back)
+                .and_then(|i| history.samples.get(i));
+            let from = from.or_else(|| history.samples.front());
+            from.map_or(0.0, |(at, totals)| {
+                let seconds = now.0.duration_since(*at).as_secs_f64();
+                if seconds < 0.001 {
+                    0.0
+                } else {
+                    (of(&now.1) - of(totals)) as f64 / seconds
+                }
+            })
+        };
+        format!("{} {} {}", rate(10), rate(60), rate(600))
+    }
+
+    fn sample(&self) {
+        let totals = self.totals();
+        let mut history = self.history.lock();
+        let day = now_ms() / DAY_MS;
+        if day != history.day {
+            history.day = day;
+            history.yesterday_morning = history.this_morning;
+            history.this_morning = totals;
+        }
+        if history.samples.len() == SAMPLES {
+            history.samples.pop_front();
+        }
+        history.samples.push_back((Instant::now(), totals));
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        self.booted.elapsed()
+    }
+
+    /// Whether so much was written after a position that it has likely left this machine's memory.
+    pub fn is_far_behind(&self, broker: &Broker, physical_offset: i64) -> bool {
+        broker.replica.log_range().1 - physical_offset > self.memory_bytes
+    }
+}
+
+fn memory_bytes(percent: u64) -> i64 {
+    let info = rustix::system::sysinfo();
+    let total = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit));
+    i64::try_from(total / 100 * percent).unwrap_or(i64::MAX)
+}
+
+/// Takes samples; for the life of the broker.
+pub async fn run(broker: Arc<Broker>) {
+    let mut tick = tokio::time::interval(SAMPLE);
+    loop {
+        tick.tick().await;
+        broker.stats.sample();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts() {
+        let stats = Stats::new(&Config::default());
+        stats.sample();
+        stats.stored(3, 300);
+        stats.pulled(2, 200);
+        stats.missed();
+        let totals = stats.totals();
+        assert_eq!(
+            (
+                totals.put,
+                totals.put_bytes,
+                totals.got,
+                totals.get_found,
+                totals.get_missed
+            ),
+            (3, 300, 2, 1, 1)
+        );
+        assert_eq!(stats.rates(|t| t.put).split(' ').count(), 3);
+        assert!(stats.memory_bytes > 0);
+    }
+}

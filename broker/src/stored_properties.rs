@@ -1,0 +1,161 @@
+//! The properties a message is stored with: what the client sent, less what is the broker's to set, plus the broker's.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use raftmq_remoting::message::properties::{self, self as names, TRANSIENT_PREFIX};
+
+use crate::config::Config;
+
+/// A record keeps the length of its properties in a signed 16-bit number.
+pub const MAX_PROPERTIES: usize = 32_767;
+
+const NAME_END: u8 = 1;
+const PAIR_END: u8 = 2;
+
+/// Set by the broker alone; what a client sends under these names is dropped. WAIT is obeyed and not stored.
+const BROKERS_OWN: &[&str] = &[
+    names::POP_CK,
+    names::MSG_REGION,
+    names::TRACE_ON,
+    names::CLUSTER,
+    names::WAIT,
+    names::TIMER_OUT_MS,
+];
+
+/// MSG_REGION, CLUSTER and TRACE_ON, encoded once.
+pub struct Stamps(Bytes);
+
+impl Stamps {
+    pub fn new(config: &Config) -> Self {
+        let mut out = BytesMut::new();
+        put(&mut out, names::MSG_REGION, &config.region);
+        put(&mut out, names::CLUSTER, &config.cluster);
+        put(
+            &mut out,
+            names::TRACE_ON,
+            if config.trace_on { "true" } else { "false" },
+        );
+        Self(out.freeze())
+    }
+}
+
+fn put(out: &mut BytesMut, name: &str, value: &str) {
+    out.put_slice(name.as_bytes());
+    out.put_u8(NAME_END);
+    out.put_slice(value.as_bytes());
+    out.put_u8(PAIR_END);
+}
+
+/// The client's properties that decide what happens to a message.
+#[derive(Debug, Default)]
+pub struct Wishes<'a> {
+    pub unique_key: Option<&'a str>,
+    pub delay: Option<&'a str>,
+    /// `WAIT=false`: answered when the master holds it.
+    pub no_wait: bool,
+    pub transaction: bool,
+    /// One of the timers of arbitrary time.
+    pub timer: bool,
+}
+
+impl<'a> Wishes<'a> {
+    pub fn read(sent: &'a [u8]) -> Self {
+        let mut wishes = Self::default();
+        for (name, value) in properties::iter(sent) {
+            match name {
+                names::UNIQ_KEY if !value.is_empty() => wishes.unique_key = Some(value),
+                names::DELAY => wishes.delay = Some(value),
+                names::WAIT => wishes.no_wait = value.eq_ignore_ascii_case("false"),
+                names::TRAN_MSG => wishes.transaction = value.eq_ignore_ascii_case("true"),
+                names::TIMER_DELAY_SEC | names::TIMER_DELAY_MS | names::TIMER_DELIVER_MS => {
+                    wishes.timer = true
+                }
+                _ => {}
+            }
+        }
+        wishes
+    }
+}
+
+/// Builds the stored form: the sent pairs without the broker's own and without `drop`, then `add`, then the stamps.
+pub fn build(stamps: &Stamps, sent: &[u8], drop: &[&str], add: &[(&str, &str)]) -> Bytes {
+    let extra: usize = add.iter().map(|(k, v)| k.len() + v.len() + 2).sum();
+    let mut out = BytesMut::with_capacity(sent.len() + extra + stamps.0.len() + 1);
+    copy(&mut out, sent, |name| {
+        !BROKERS_OWN.contains(&name)
+            && !name.starts_with(TRANSIENT_PREFIX)
+            && !drop.contains(&name)
+            && !add.iter().any(|(k, _)| *k == name)
+    });
+    for (name, value) in add {
+        put(&mut out, name, value);
+    }
+    out.put_slice(&stamps.0);
+    out.freeze()
+}
+
+/// A stored message's properties with some dropped and some added; its stamps stay.
+pub fn rebuild(stored: &[u8], drop: &[&str], add: &[(&str, &str)]) -> Bytes {
+    let extra: usize = add.iter().map(|(k, v)| k.len() + v.len() + 2).sum();
+    let mut out = BytesMut::with_capacity(stored.len() + extra);
+    copy(&mut out, stored, |name| {
+        !drop.contains(&name) && !add.iter().any(|(k, _)| *k == name)
+    });
+    for (name, value) in add {
+        put(&mut out, name, value);
+    }
+    out.freeze()
+}
+
+fn copy(out: &mut BytesMut, from: &[u8], keep: impl Fn(&str) -> bool) {
+    for (name, value) in properties::iter(from) {
+        if keep(name) {
+            put(out, name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(b: &Bytes) -> String {
+        String::from_utf8_lossy(b)
+            .replace('\u{1}', "=")
+            .replace('\u{2}', ";")
+    }
+
+    #[test]
+    fn stamps_replace_what_the_client_sent() {
+        let stamps = Stamps::new(&Config::default());
+        let sent =
+            b"KEYS\x01k\x02POP_CK\x01x\x02TRACE_ON\x01false\x02WAIT\x01true\x02TAGS\x01t\x02";
+        let stored = build(&stamps, sent, &[], &[("UNIQ_KEY", "U")]);
+        assert_eq!(
+            text(&stored),
+            "KEYS=k;TAGS=t;UNIQ_KEY=U;MSG_REGION=DefaultRegion;CLUSTER=DefaultCluster;TRACE_ON=true;"
+        );
+    }
+
+    #[test]
+    fn malformed_pairs_disappear() {
+        let stamps = Stamps::new(&Config::default());
+        let stored = build(&stamps, b"abc", &[], &[]);
+        assert!(text(&stored).starts_with("MSG_REGION"), "{}", text(&stored));
+    }
+
+    #[test]
+    fn wishes_are_read() {
+        let w = Wishes::read(b"UNIQ_KEY\x01U\x02DELAY\x013\x02WAIT\x01false\x02TRAN_MSG\x01TRUE\x02TIMER_DELAY_MS\x015\x02");
+        assert_eq!(w.unique_key, Some("U"));
+        assert_eq!(w.delay, Some("3"));
+        assert!(w.no_wait && w.transaction && w.timer);
+        let w = Wishes::read(b"");
+        assert!(!w.no_wait && !w.transaction && !w.timer && w.delay.is_none());
+    }
+
+    #[test]
+    fn rebuild_replaces() {
+        let out = rebuild(b"DELAY\x013\x02KEYS\x01k\x02", &["DELAY"], &[("KEYS", "j")]);
+        assert_eq!(text(&out), "KEYS=j;");
+    }
+}

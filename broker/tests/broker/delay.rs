@@ -1,0 +1,95 @@
+use std::time::{Duration, Instant};
+
+use crate::harness::{Send, TestBroker, records, remark};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn level_one_waits_a_second() {
+    let broker = TestBroker::start().await;
+    broker.send("T", "now").await;
+    let start = Instant::now();
+    let delayed =
+        Send::to("T")
+            .with("e", "0")
+            .properties(&[("DELAY", "1"), ("TAGS", "t"), ("KEYS", "k")]);
+    let answer = broker.client.invoke(delayed.body("later").command()).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    assert_eq!(
+        answer.ext.get("queueId"),
+        Some("0"),
+        "the queue it will go to"
+    );
+    assert_eq!(records(&broker.pull("T", 0).await).len(), 1, "not yet");
+    assert_eq!(broker.bodies("T", 1, 1).await, ["later"]);
+    let took = start.elapsed();
+    assert!(
+        took >= Duration::from_millis(950) && took < Duration::from_secs(4),
+        "{took:?}"
+    );
+    let m = records(&broker.pull("T", 1).await).remove(0);
+    assert_eq!(m.property("DELAY"), None);
+    assert_eq!(m.property("TIMER_OUT_MS"), None);
+    assert_eq!(
+        (m.property("KEYS"), m.property("TAGS")),
+        (Some("k"), Some("t"))
+    );
+    assert_eq!(
+        (m.property("REAL_TOPIC"), m.property("REAL_QID")),
+        (Some("T"), Some("0"))
+    );
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(
+        records(&broker.pull("T", 0).await).len(),
+        2,
+        "delivered once"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_level_is_no_delay() {
+    let broker = TestBroker::start().await;
+    for level in ["0", "-1"] {
+        let send = Send::to("T").properties(&[("DELAY", level)]).body(level);
+        assert_eq!(broker.client.invoke(send.command()).await.code, 0);
+    }
+    assert_eq!(records(&broker.pull("T", 0).await).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_message_survives_a_restart() {
+    let mut broker = TestBroker::start().await;
+    broker.send("T", "now").await;
+    let delayed = Send::to("T").properties(&[("DELAY", "1")]).body("later");
+    assert_eq!(broker.client.invoke(delayed.command()).await.code, 0);
+    broker.restart().await;
+    assert_eq!(broker.bodies("T", 1, 1).await, ["later"]);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(
+        records(&broker.pull("T", 0).await).len(),
+        2,
+        "delivered once"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_delayed_messages_arrive_once_each() {
+    let broker = TestBroker::start().await;
+    broker.send("T", "now").await;
+    for n in 0..300 {
+        let send = Send::to("T")
+            .properties(&[("DELAY", "1")])
+            .body(format!("d{n}"));
+        assert_eq!(broker.client.invoke(send.command()).await.code, 0);
+    }
+    let mut bodies = Vec::new();
+    let end = Instant::now() + Duration::from_secs(15);
+    while bodies.len() < 300 && Instant::now() < end {
+        let answer = broker.pull("T", 1 + bodies.len() as i64).await;
+        bodies.extend(records(&answer).into_iter().map(|m| m.body));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(records(&broker.pull("T", 301).await).len(), 0);
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), 300);
+}

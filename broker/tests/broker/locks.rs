@@ -1,0 +1,69 @@
+use raftmq_remoting::body::LockBatchResponseBody;
+use raftmq_remoting::codes::request;
+use raftmq_remoting::json;
+
+use crate::harness::{TestBroker, remark};
+
+fn body(client: &str, queues: &[i32]) -> String {
+    let set: Vec<String> = queues
+        .iter()
+        .map(|q| format!(r#"{{"topic":"T","brokerName":"broker-a","queueId":{q}}}"#))
+        .collect();
+    format!(
+        r#"{{"consumerGroup":"G","clientId":"{client}","onlyThisBroker":false,"mqSet":[{}]}}"#,
+        set.join(",")
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_has_one_owner() {
+    let broker = TestBroker::start().await;
+    let lock = async |client: &str, queues: &[i32]| {
+        let answer = broker
+            .client
+            .ask_with(request::LOCK_BATCH_MQ, &[], body(client, queues))
+            .await;
+        assert_eq!(answer.code, 0, "{}", remark(&answer));
+        let body: LockBatchResponseBody = json::from_slice(&answer.body.to_bytes()).unwrap();
+        body.lock_ok_mq_set
+            .iter()
+            .map(|q| q.queue_id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lock("c1", &[0, 1]).await, [0, 1]);
+    assert_eq!(lock("c2", &[0, 1, 2]).await, [2]);
+    assert_eq!(lock("c1", &[0]).await, [0]);
+    assert_eq!(
+        broker
+            .client
+            .ask_with(request::UNLOCK_BATCH_MQ, &[], body("c1", &[0]))
+            .await
+            .code,
+        0
+    );
+    assert_eq!(lock("c2", &[0, 1]).await, [0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_lock_requests_are_refused() {
+    let broker = TestBroker::start().await;
+    for bad in ["", "zz", "{}"] {
+        assert_eq!(
+            broker
+                .client
+                .ask_with(request::LOCK_BATCH_MQ, &[], bad)
+                .await
+                .code,
+            1,
+            "{bad:?}"
+        );
+    }
+    assert_eq!(
+        broker
+            .client
+            .ask_with(request::UNLOCK_BATCH_MQ, &[], "zz")
+            .await
+            .code,
+        1
+    );
+}

@@ -1,0 +1,18 @@
+//! A real broker of one replica, driven through the remoting client. One file a behaviour.
+
+mod admin;
+mod batches;
+mod clients;
+mod cluster;
+mod delay;
+mod groups;
+mod harness;
+mod locks;
+mod long_polling;
+mod offsets;
+mod pulls;
+mod registration;
+mod restart;
+mod retries;
+mod sends;
+mod topics;
