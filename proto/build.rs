@@ -3,7 +3,9 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(["proto/raft.proto"], ["proto"])?;
     // Entries are megabytes: as `Bytes` they are slices of what was received, not copies.
-    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(files)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

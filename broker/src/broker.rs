@@ -22,6 +22,7 @@ use crate::creation::Creations;
 use crate::forward::Forwarder;
 use crate::lock::QueueLocks;
 use crate::offset::OffsetCommits;
+use crate::register::Shown;
 use crate::room::Room;
 use crate::signals::Signals;
 use crate::stats::Stats;
@@ -46,6 +47,7 @@ pub struct Broker {
     pub forwarder: Forwarder,
     pub creations: Creations,
     pub cold_reads: ColdReads,
+    pub shown: Shown,
     pub stats: Stats,
     /// Properties every stored message gets.
     pub stamps: Stamps,
@@ -98,6 +100,23 @@ impl Broker {
         self.replica.propose(proposal, move |result| match result {
             Ok(_) => done(&broker, call),
             Err(e) => broker.failed(call, e),
+        });
+    }
+
+    /// Proposes topic changes on behalf of a call and answers it when the name servers show them.
+    pub fn propose_topics(self: &Arc<Self>, call: Call, commands: Vec<Command>) {
+        self.propose_for(call, commands, |broker, call| {
+            broker.when_shown(|_| call.ok());
+        });
+    }
+
+    /// Runs `done` when the name servers show the topics as they are now, or do not answer in time.
+    pub fn when_shown(self: &Arc<Self>, done: impl FnOnce(&Arc<Broker>) + Send + 'static) {
+        let counter = self.state().topic_version().counter;
+        let broker = self.clone();
+        self.runtime.spawn(async move {
+            broker.shown.wait(counter).await;
+            done(&broker);
         });
     }
 

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config_known::{KNOWN_UNUSED, NOTED};
+use crate::config_known::{KNOWN_UNUSED, NOTED, REFUSED};
 use crate::delay::DelayLevels;
 use crate::error::BrokerError;
 
@@ -261,8 +261,8 @@ settings! {
     /// Interval of background flushes with `ASYNC_FLUSH`, ms. Default 500, from 1 to 60000.
     flush_interval_ms: u64 = "flushIntervalCommitLog", 500, 1..=60_000;
     /// `SYNC_MASTER`: a send is answered when a majority holds it. `ASYNC_MASTER`: when the master does. Default
-    /// `ASYNC_MASTER`, as in RocketMQ.
-    role: BrokerRole = "brokerRole", BrokerRole::AsyncMaster;
+    /// `SYNC_MASTER`: RocketMQ's own default can lose acknowledged messages with the master, its replicated log cannot.
+    role: BrokerRole = "brokerRole", BrokerRole::SyncMaster;
     /// `leader` or `majority`; overrides what `brokerRole` says. Default: what `brokerRole` says.
     ack_quorum: AckQuorum = "ackQuorum", AckQuorum::Role;
 
@@ -398,6 +398,15 @@ impl Config {
         pairs.sort();
         for (key, value) in &pairs {
             let (key, value) = (key.trim(), value.trim());
+            if let Some((key, value, expected)) =
+                REFUSED.iter().find(|(k, v, _)| *k == key && *v == value)
+            {
+                return Err(BrokerError::BadSetting {
+                    key: (*key).into(),
+                    value: (*value).into(),
+                    expected: (*expected).into(),
+                });
+            }
             if config.set(key, value)? {
                 if let Some((_, note)) = NOTED.iter().find(|(k, _)| *k == key) {
                     notes.infos.push(format!("{key}={value}: {note}"));

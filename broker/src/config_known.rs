@@ -19,6 +19,36 @@ pub const NOTED: &[(&str, &str)] = &[
     ),
 ];
 
+/// Settings that promise something this broker does not do yet: with the value given here they are refused, because
+/// going on without would be worse than not starting.
+pub const REFUSED: &[(&str, &str, &str)] = &[
+    (
+        "aclEnable",
+        "true",
+        "false: access control is not available yet",
+    ),
+    (
+        "authenticationEnabled",
+        "true",
+        "false: access control is not available yet",
+    ),
+    (
+        "authorizationEnabled",
+        "true",
+        "false: access control is not available yet",
+    ),
+    (
+        "allAckInSyncStateSet",
+        "true",
+        "false: waiting for all replicas is not available yet",
+    ),
+    (
+        "enableControllerMode",
+        "true",
+        "false: the set elects its master itself",
+    ),
+];
+
 /// RocketMQ settings this broker has no use for; sorted, for binary search.
 pub const KNOWN_UNUSED: &[&str] = &[
     "abortFile",

@@ -98,7 +98,12 @@ fn propose_topic(broker: &Arc<Broker>, name: String, config: TopicConfig) {
         match result {
             Ok(_) => {
                 tracing::info!(topic = %name, "created topic");
-                waiters.into_iter().for_each(|call| shared.again(call));
+                if !waiters.is_empty() {
+                    // Whoever gets the first message's answer may ask for the route at once.
+                    shared.when_shown(|broker| {
+                        waiters.into_iter().for_each(|call| broker.again(call));
+                    });
+                }
             }
             Err(ProposeError::NotLeader(_) | ProposeError::WrongTerm) => {
                 waiters.into_iter().for_each(|call| shared.again(call));

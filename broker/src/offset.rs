@@ -2,11 +2,12 @@
 //!
 //! Commits nobody waits for (oneway, or riding on a pull) go to a bounded map that keeps the last value of each queue and
 //! drops unchanged ones; one task proposes the map every [`FLUSH`]. A commit somebody waits for is proposed at once,
-//! together with everything in the map, and answered when it is applied. Queries read applied state under the lease and
-//! never the map: an offset that was read never goes back because a master died. Runs on the master alone.
+//! together with everything in the map, and answered when it is applied. Queries wait for the commits taken before them and
+//! read applied state under the lease, never the map: an offset that was read never goes back because a master died. Runs on the master alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
@@ -44,6 +45,8 @@ type Key = (ByteStr, ByteStr, i32);
 #[derive(Default)]
 pub struct OffsetCommits {
     pending: Mutex<HashMap<Key, i64, RandomState>>,
+    /// Proposals of commits nobody waits for that are not applied yet.
+    on_the_way: AtomicUsize,
 }
 
 impl OffsetCommits {
@@ -85,12 +88,32 @@ impl OffsetCommits {
         }
         let commands = batches(drain(&mut pending));
         let proposal = broker.commands(commands, Instant::now() + broker.config.ack_timeout());
-        broker.replica.propose(proposal, |result| {
+        self.on_the_way.fetch_add(1, Ordering::AcqRel);
+        let done = broker.clone();
+        broker.replica.propose(proposal, move |result| {
+            done.offsets.on_the_way.fetch_sub(1, Ordering::AcqRel);
             if let Err(e) = result {
                 // The clients repeat their commits.
                 tracing::debug!(error = %e, "consumer offsets were not committed");
             }
         });
+    }
+
+    /// Runs `read` after every commit that was taken before is applied: a consumer that takes a queue over asks for its
+    /// offset right after the one before has sent it, oneway.
+    fn after_commits(
+        &self,
+        broker: &Arc<Broker>,
+        call: Call,
+        read: impl FnOnce(&Arc<Broker>, Call) + Send + 'static,
+    ) {
+        let mut pending = self.pending.lock();
+        if pending.is_empty() && self.on_the_way.load(Ordering::Acquire) == 0 {
+            drop(pending);
+            return read(broker, call);
+        }
+        let commands = batches(drain(&mut pending));
+        broker.propose_for(call, commands, read);
     }
 
     fn clear(&self) {
@@ -152,6 +175,14 @@ pub fn query(broker: &Arc<Broker>, call: Call) {
         Ok(header) => header,
         Err(e) => return call.bad_header(e),
     };
+    let waiting = broker.clone();
+    with_lease(broker, call, |call| {
+        let read = move |broker: &Arc<Broker>, call: Call| read_offset(broker, call, &h);
+        waiting.offsets.after_commits(&waiting, call, read);
+    });
+}
+
+fn read_offset(broker: &Arc<Broker>, call: Call, h: &QueryConsumerOffsetRequestHeader) {
     with_lease(broker, call, |call| {
         let found = |offset: i64| {
             RemotingCommand::response(response::SUCCESS)

@@ -7,10 +7,12 @@
 //! queues without an id 0. Always the full topic table: every [`registerNameServerPeriod`](crate::config::Config), and at
 //! once, gathered for [`GATHER`], when topics change.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use raftmq_remoting::body::{GetBrokerMemberGroupResponseBody, RegisterBrokerBody};
 use raftmq_remoting::channel::RemotingError;
 use raftmq_remoting::client::RemotingClient;
@@ -21,13 +23,13 @@ use raftmq_remoting::header::{
 };
 use raftmq_remoting::json;
 use raftmq_remoting::message::body_crc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::broker::Broker;
 use crate::topic_admin;
 
 /// Topic changes that come within this time make one registration.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(10);
 
 /// How long a deposed master waits for the new one to appear.
 const DEMOTION_WAIT: Duration = Duration::from_secs(5);
@@ -45,6 +47,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// A name server refuses a first registration with a single topic.
 const MIN_TOPICS: usize = 2;
 
+/// Longest time an administrator's topic change waits for the name servers before it is answered.
+const SHOWN_WAIT: Duration = Duration::from_secs(1);
+
 /// The id the master has.
 const MASTER_ID: i64 = 0;
 
@@ -57,6 +62,43 @@ struct NameServer {
     registered: Option<i64>,
     /// When this replica lost leadership while registered as master.
     deposed: Option<Instant>,
+}
+
+/// Which version of the topic table each name server has; one that does not answer is not in it.
+#[derive(Default)]
+pub struct Shown {
+    versions: Mutex<HashMap<String, i64>>,
+    changed: Notify,
+}
+
+impl Shown {
+    fn set(&self, addr: &str, counter: i64) {
+        self.versions.lock().insert(addr.to_owned(), counter);
+        self.changed.notify_waiters();
+    }
+
+    fn forget(&self, addr: &str) {
+        self.versions.lock().remove(addr);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until every name server that answers has this version of the topic table, at most [`SHOWN_WAIT`]: a
+    /// client that has just made a topic finds its route at once.
+    pub async fn wait(&self, counter: i64) {
+        let shown = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if self.versions.lock().values().all(|v| *v >= counter) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        // Late or not, the topic is made.
+        let _ = tokio::time::timeout(SHOWN_WAIT, shown).await;
+    }
 }
 
 /// What to do now.
@@ -103,6 +145,7 @@ pub async fn run(
             Ok(Step::Wait) => DEMOTION_LOOK,
             Ok(Step::Idle) => period.min(MAX_PAUSE),
             Err(why) => {
+                broker.shown.forget(&server.addr);
                 tracing::warn!(name_server = %server.addr, %why, "cannot register");
                 pause = (pause * 2).min(MAX_PAUSE);
                 pause
@@ -118,6 +161,7 @@ pub async fn run(
             tokio::time::sleep(GATHER).await;
         }
     }
+    broker.shown.forget(&server.addr);
     server.unregister().await;
 }
 
@@ -125,7 +169,9 @@ impl NameServer {
     async fn step(&mut self) -> Result<Step, String> {
         let step = self.decide().await;
         if let Step::Register(id) = step {
+            let counter = self.broker.state().topic_version().counter;
             self.register(id).await?;
+            self.broker.shown.set(&self.addr, counter);
             if self.registered != Some(id) {
                 tracing::info!(name_server = %self.addr, id, "registered");
             }

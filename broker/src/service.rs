@@ -25,6 +25,7 @@ use crate::dispatch::ClientPort;
 use crate::error::BrokerError;
 use crate::forward::Forwarder;
 use crate::offset::{self, OffsetCommits};
+use crate::register::Shown;
 use crate::room::{self, Room};
 use crate::signals::{Hooks, Signals};
 use crate::stats::{self, Stats};
@@ -194,6 +195,7 @@ fn make(
         forwarder: Forwarder::new(RemotingClient::new(ClientOptions::default(), None)),
         creations: Creations::default(),
         cold_reads: ColdReads::new(runtime.clone()),
+        shown: Shown::default(),
         stats: Stats::new(&config),
         stamps: Stamps::new(&config),
         runtime,

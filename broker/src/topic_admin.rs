@@ -61,7 +61,7 @@ pub fn put(broker: &Arc<Broker>, call: Call) {
                 config,
                 now_ms: now_ms(),
             };
-            broker.propose_for(call, vec![command], |_, call| call.ok());
+            broker.propose_topics(call, vec![command]);
         }
         Err(refusal) => call.error(refusal.code, refusal.remark),
     }
@@ -127,7 +127,7 @@ pub fn put_list(broker: &Arc<Broker>, call: Call) {
             now_ms: now_ms(),
         });
     }
-    broker.propose_for(call, commands, |_, call| call.ok());
+    broker.propose_topics(call, commands);
 }
 
 /// DELETE_TOPIC_IN_BROKER, with the retry topics its consumers made by popping.
@@ -160,7 +160,7 @@ pub fn delete(broker: &Arc<Broker>, call: Call) {
             now_ms: now_ms(),
         })
         .collect();
-    broker.propose_for(call, commands, |_, call| call.ok());
+    broker.propose_topics(call, commands);
 }
 
 /// The table's version as name servers see it: the term decides between two masters.

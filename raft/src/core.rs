@@ -43,7 +43,9 @@ pub fn config(options: &ReplicaOptions) -> Result<Config, RaftError> {
         backoff: "10ms 20ms 40ms ..500ms".to_owned(),
         ..Config::default()
     };
-    config.validate().map_err(|e| RaftError::Config(e.to_string()))
+    config
+        .validate()
+        .map_err(|e| RaftError::Config(e.to_string()))
 }
 
 /// Starts the core of a replica that belongs to a set.
@@ -63,12 +65,25 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
         connect_timeout: options.election_min,
     };
     let log = LogStorage::new(inner.log.clone(), inner.lease.clone());
-    let machine = StateMachine::new(inner.machine.clone(), inner.log.clone(), inner.observer.clone());
-    let membership = inner.machine.lock().membership().map(decode_stored).transpose()?;
+    let machine = StateMachine::new(
+        inner.machine.clone(),
+        inner.log.clone(),
+        inner.observer.clone(),
+    );
+    let membership = inner
+        .machine
+        .lock()
+        .membership()
+        .map(decode_stored)
+        .transpose()?;
     let voters = membership.map_or(belongs.founders.len(), |m| m.voter_ids().count());
     let alone = voters == 1;
 
-    let quiet = if inner.used_before && !alone { options.election_max } else { Duration::ZERO };
+    let quiet = if inner.used_before && !alone {
+        options.election_max
+    } else {
+        Duration::ZERO
+    };
     let _ = inner.peers.no_votes_before.set(Instant::now() + quiet);
     let config = Arc::new(config(options)?);
     let raft = Raft::new(belongs.node_id, config, network, log, machine).await;
@@ -89,7 +104,9 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     tokio::spawn(async move {
         let reason = follow.await;
         let poisoned = stopped.log.progress().poisoned();
-        stopped.stopped.send_replace(Some(poisoned.unwrap_or(reason)));
+        stopped
+            .stopped
+            .send_replace(Some(poisoned.unwrap_or(reason)));
     });
 
     let elect = raft.clone();

@@ -29,7 +29,9 @@ pub type Members = BTreeMap<u64, Node>;
 async fn connect(peer: &Peer) -> Result<PeerClient<Channel>, String> {
     let endpoint = endpoint(&peer.addr, ANSWER).map_err(|e| e.to_string())?;
     let channel = endpoint.timeout(ANSWER).connect().await;
-    Ok(PeerClient::new(channel.map_err(|_| "does not answer".to_owned())?))
+    Ok(PeerClient::new(
+        channel.map_err(|_| "does not answer".to_owned())?,
+    ))
 }
 
 async fn hello(state: &PeerState, peer: &Peer) -> Result<pb::HelloResponse, String> {
@@ -38,7 +40,10 @@ async fn hello(state: &PeerState, peer: &Peer) -> Result<pb::HelloResponse, Stri
         return Ok(pb::HelloResponse {
             name: state.name.clone(),
             incarnation: identity.incarnation,
-            cluster_id: identity.membership.map(|m| m.cluster_id).unwrap_or_default(),
+            cluster_id: identity
+                .membership
+                .map(|m| m.cluster_id)
+                .unwrap_or_default(),
             client_addr: state.client_addr.clone(),
         });
     }
@@ -47,7 +52,12 @@ async fn hello(state: &PeerState, peer: &Peer) -> Result<pb::HelloResponse, Stri
         name: state.name.clone(),
         incarnation: identity.incarnation,
     };
-    let answer = connect(peer).await?.hello(request).await.map_err(|s| s.message().to_owned())?.into_inner();
+    let answer = connect(peer)
+        .await?
+        .hello(request)
+        .await
+        .map_err(|s| s.message().to_owned())?
+        .into_inner();
     if answer.name != peer.name {
         return Err(format!("calls itself {}", answer.name));
     }
@@ -82,7 +92,10 @@ pub async fn until_founded(state: &Arc<PeerState>, peers: &[Peer]) -> Belongs {
         let missing = match hello_all(state, &peers).await {
             Ok(answers) => match answers.iter().find(|a| !a.cluster_id.is_empty()) {
                 // A founder that has gone ahead will tell us; a set that has data will have to take us in.
-                Some(used) => Some(format!("{} already belongs to a set; a new directory has to be added to it", used.name)),
+                Some(used) => Some(format!(
+                    "{} already belongs to a set; a new directory has to be added to it",
+                    used.name
+                )),
                 None if founds => match plan(state, &answers) {
                     Ok(()) => continue,
                     Err(why) => Some(why),
@@ -94,7 +107,10 @@ pub async fn until_founded(state: &Arc<PeerState>, peers: &[Peer]) -> Belongs {
         if let Some(why) = missing
             && round.is_multiple_of(REMIND_ROUNDS)
         {
-            tracing::info!(why, "the set is not founded yet: every listed replica has to answer and be new");
+            tracing::info!(
+                why,
+                "the set is not founded yet: every listed replica has to answer and be new"
+            );
         }
         round += 1;
         tokio::select! {
@@ -106,9 +122,14 @@ pub async fn until_founded(state: &Arc<PeerState>, peers: &[Peer]) -> Belongs {
 
 /// Writes down the set to be founded, before anyone else hears of it.
 fn plan(state: &PeerState, answers: &[pb::HelloResponse]) -> Result<(), String> {
-    let founders: Vec<(u64, String, String)> =
-        (1..).zip(answers).map(|(id, a)| (id, a.name.clone(), a.incarnation.clone())).collect();
-    let node_id = founders.iter().find(|(_, name, _)| *name == state.name).map_or(1, |(id, ..)| *id);
+    let founders: Vec<(u64, String, String)> = (1..)
+        .zip(answers)
+        .map(|(id, a)| (id, a.name.clone(), a.incarnation.clone()))
+        .collect();
+    let node_id = founders
+        .iter()
+        .find(|(_, name, _)| *name == state.name)
+        .map_or(1, |(id, ..)| *id);
     let mut identity = state.identity.lock();
     let founded = Identity {
         membership: Some(Belongs {
@@ -130,7 +151,9 @@ pub async fn convince_all(state: &PeerState, peers: &[Peer], belongs: &Belongs) 
     loop {
         match convince_once(state, peers, belongs).await {
             Ok(members) => return members,
-            Err(why) if round.is_multiple_of(REMIND_ROUNDS) => tracing::info!(why, "the founding waits"),
+            Err(why) if round.is_multiple_of(REMIND_ROUNDS) => {
+                tracing::info!(why, "the founding waits")
+            }
             Err(_) => {}
         }
         round += 1;
@@ -138,13 +161,20 @@ pub async fn convince_all(state: &PeerState, peers: &[Peer], belongs: &Belongs) 
     }
 }
 
-async fn convince_once(state: &PeerState, peers: &[Peer], belongs: &Belongs) -> Result<Members, String> {
+async fn convince_once(
+    state: &PeerState,
+    peers: &[Peer],
+    belongs: &Belongs,
+) -> Result<Members, String> {
     let peers = by_name(peers);
-    let founders = belongs.founders.iter().map(|(node_id, name, incarnation)| pb::Founder {
-        node_id: *node_id,
-        name: name.clone(),
-        incarnation: incarnation.clone(),
-    });
+    let founders = belongs
+        .founders
+        .iter()
+        .map(|(node_id, name, incarnation)| pb::Founder {
+            node_id: *node_id,
+            name: name.clone(),
+            incarnation: incarnation.clone(),
+        });
     let request = pb::FoundRequest {
         set: state.identity.lock().set.clone(),
         cluster_id: belongs.cluster_id.clone(),
@@ -153,26 +183,42 @@ async fn convince_once(state: &PeerState, peers: &[Peer], belongs: &Belongs) -> 
     let answers = hello_all(state, &peers).await?;
     let mut members = Members::new();
     for (peer, answer) in peers.iter().zip(answers) {
-        let Some((node_id, _, incarnation)) = belongs.founders.iter().find(|(_, name, _)| *name == peer.name) else {
+        let Some((node_id, _, incarnation)) = belongs
+            .founders
+            .iter()
+            .find(|(_, name, _)| *name == peer.name)
+        else {
             return Err(format!("{} is not among the founders", peer.name));
         };
         if *incarnation != answer.incarnation {
-            return Err(format!("{} has another directory than when the set was planned", peer.name));
+            return Err(format!(
+                "{} has another directory than when the set was planned",
+                peer.name
+            ));
         }
         if peer.name != state.name {
-            let mut client = connect(peer).await.map_err(|why| format!("{}: {why}", peer.name))?;
-            let answer = client.found(request.clone()).await.map_err(|s| s.message().to_owned())?.into_inner();
+            let mut client = connect(peer)
+                .await
+                .map_err(|why| format!("{}: {why}", peer.name))?;
+            let answer = client
+                .found(request.clone())
+                .await
+                .map_err(|s| s.message().to_owned())?
+                .into_inner();
             if !answer.refused.is_empty() {
                 return Err(format!("{} refuses: {}", peer.name, answer.refused));
             }
         }
-        members.insert(*node_id, Node {
-            name: peer.name.clone(),
-            peer_addr: peer.addr.clone(),
-            client_addr: answer.client_addr,
-            broker_id: *node_id,
-            incarnation: answer.incarnation,
-        });
+        members.insert(
+            *node_id,
+            Node {
+                name: peer.name.clone(),
+                peer_addr: peer.addr.clone(),
+                client_addr: answer.client_addr,
+                broker_id: *node_id,
+                incarnation: answer.incarnation,
+            },
+        );
     }
     Ok(members)
 }

@@ -42,7 +42,9 @@ impl Identity {
     pub fn load_or_create(dir: &Path, set: &str) -> Result<Identity> {
         let path = Self::path(dir);
         if RealFs.exists(&path) {
-            let bytes = RealFs.read(&path).map_err(|e| StoreError::io(format!("read {}", path.display()), e))?;
+            let bytes = RealFs
+                .read(&path)
+                .map_err(|e| StoreError::io(format!("read {}", path.display()), e))?;
             let identity: Identity = serde_json::from_slice(&bytes)
                 .map_err(|e| StoreError::corrupt(path.display().to_string(), e.to_string()))?;
             if identity.set != set {
@@ -68,9 +70,12 @@ impl Identity {
     /// # Errors
     /// I/O.
     pub fn save(&self, dir: &Path) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self).map_err(|e| StoreError::Metadata(e.to_string()))?;
+        let json =
+            serde_json::to_vec_pretty(self).map_err(|e| StoreError::Metadata(e.to_string()))?;
         let path = Self::path(dir);
-        RealFs.replace(&path, &json).map_err(|e| StoreError::io(format!("write {}", path.display()), e))
+        RealFs
+            .replace(&path, &json)
+            .map_err(|e| StoreError::io(format!("write {}", path.display()), e))
     }
 }
 

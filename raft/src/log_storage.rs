@@ -45,7 +45,9 @@ impl LogStorage {
     }
 
     fn now_ms() -> i64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as i64)
     }
 }
 
@@ -82,7 +84,8 @@ pub(crate) fn encode_vote(vote: &Vote) -> Vec<u8> {
 }
 
 pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, StoreError> {
-    let form: VoteForm = serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt("vote", e.to_string()))?;
+    let form: VoteForm =
+        serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt("vote", e.to_string()))?;
     Ok(Vote {
         leader_id: LeaderId {
             term: form.term,
@@ -110,12 +113,20 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         self.read(from, to, usize::MAX).await
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         self.read(start, end, MAX_READ_BYTES).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self.log.vote().map(|bytes| decode_vote(&bytes)).transpose()?)
+        Ok(self
+            .log
+            .vote()
+            .map(|bytes| decode_vote(&bytes))
+            .transpose()?)
     }
 }
 
@@ -128,11 +139,16 @@ impl LogStorage {
             None => {
                 // Behind what is in memory: files are read beside the async threads.
                 let log = self.log.clone();
-                let read = tokio::task::spawn_blocking(move || log.read_entries(from, to, max_bytes)).await;
+                let read =
+                    tokio::task::spawn_blocking(move || log.read_entries(from, to, max_bytes))
+                        .await;
                 read.map_err(io::Error::other)??
             }
         };
-        Ok(raw.into_iter().map(Entry::stored).collect::<Result<_, _>>()?)
+        Ok(raw
+            .into_iter()
+            .map(Entry::stored)
+            .collect::<Result<_, _>>()?)
     }
 }
 
@@ -158,7 +174,11 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         wait.await
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -177,7 +197,11 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
                     batch.push_draft(id, Draft::blank(), now_ms)?;
                 }
                 Body::Membership(membership) => {
-                    batch.push_draft(id, Draft::membership(&encode_membership(&membership)), now_ms)?;
+                    batch.push_draft(
+                        id,
+                        Draft::membership(&encode_membership(&membership)),
+                        now_ms,
+                    )?;
                 }
                 Body::Proposed(proposed) => {
                     let (_, placed) = batch.push_draft(id, proposed.draft, now_ms)?;
@@ -191,7 +215,9 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             let persisted = result.is_ok();
             callback.io_completed(result.map_err(io::Error::other));
             if persisted && !tickets.is_empty() && lease.is_valid() {
-                tickets.iter().for_each(|ticket| ticket.persisted_under_lease());
+                tickets
+                    .iter()
+                    .for_each(|ticket| ticket.persisted_under_lease());
             }
         }));
         Ok(())
@@ -199,7 +225,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let (done, wait) = waiter();
-        self.log.truncate_after(last_log_id.map(|id| id.index), done)?;
+        self.log
+            .truncate_after(last_log_id.map(|id| id.index), done)?;
         wait.await
     }
 

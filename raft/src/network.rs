@@ -14,8 +14,8 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::storage::Snapshot;
 use raftmq_proto::raft as pb;
@@ -42,7 +42,10 @@ const SNAPSHOT_CHUNK: usize = 1024 * 1024;
 ///
 /// # Errors
 /// An address that is no `host:port`.
-pub fn endpoint(addr: &str, connect_timeout: Duration) -> Result<Endpoint, tonic::transport::Error> {
+pub fn endpoint(
+    addr: &str,
+    connect_timeout: Duration,
+) -> Result<Endpoint, tonic::transport::Error> {
     Ok(Endpoint::from_shared(format!("http://{addr}"))?
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
@@ -104,7 +107,12 @@ impl Client {
         self.client.clone().ok_or_else(missing)
     }
 
-    async fn ask(&self, rpc: VoteRequest<TypeConfig>, pre_vote: bool, ttl: Duration) -> Result<VoteResponse<TypeConfig>, Error> {
+    async fn ask(
+        &self,
+        rpc: VoteRequest<TypeConfig>,
+        pre_vote: bool,
+        ttl: Duration,
+    ) -> Result<VoteResponse<TypeConfig>, Error> {
         let request = pb::VoteRequest {
             vote: Some(wire::vote_to(&rpc.vote)),
             last: rpc.last_log_id.as_ref().map(wire::id_to),
@@ -113,7 +121,12 @@ impl Client {
         };
         let mut request = self.call.sign(request).map_err(|s| unreachable(&s))?;
         request.set_timeout(ttl);
-        let response = self.client()?.request_vote(request).await.map_err(|s| unreachable(&s))?.into_inner();
+        let response = self
+            .client()?
+            .request_vote(request)
+            .await
+            .map_err(|s| unreachable(&s))?
+            .into_inner();
         Ok(VoteResponse {
             vote: wire::vote_from(response.vote).map_err(|s| unreachable(&s))?,
             vote_granted: response.granted,
@@ -123,16 +136,23 @@ impl Client {
 }
 
 /// The input of a replication stream, held back to [`WINDOW`] requests under way.
-fn windowed<S>(input: S, permits: Arc<Semaphore>, sent: Arc<AtomicUsize>) -> impl Stream<Item = pb::AppendRequest>
+fn windowed<S>(
+    input: S,
+    permits: Arc<Semaphore>,
+    sent: Arc<AtomicUsize>,
+) -> impl Stream<Item = pb::AppendRequest>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
-    futures_util::stream::unfold((input, permits, sent), |(mut input, permits, sent)| async move {
-        permits.acquire().await.ok()?.forget();
-        let request = input.next().await?;
-        sent.fetch_add(1, Ordering::AcqRel);
-        Some((wire::append_to(request), (input, permits, sent)))
-    })
+    futures_util::stream::unfold(
+        (input, permits, sent),
+        |(mut input, permits, sent)| async move {
+            permits.acquire().await.ok()?.forget();
+            let request = input.next().await?;
+            sent.fetch_add(1, Ordering::AcqRel);
+            Some((wire::append_to(request), (input, permits, sent)))
+        },
+    )
 }
 
 impl RaftNetworkV2<TypeConfig> for Client {
@@ -144,7 +164,9 @@ impl RaftNetworkV2<TypeConfig> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, Error> {
         let previous = rpc.prev_log_id;
-        let mut responses = self.stream_append(futures_util::stream::iter([rpc]), option).await?;
+        let mut responses = self
+            .stream_append(futures_util::stream::iter([rpc]), option)
+            .await?;
         match responses.next().await {
             Some(result) => Ok(AppendEntriesResponse::from(result?)),
             None => {
@@ -170,7 +192,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
             let mut client = self.client()?;
             let setup = option.hard_ttl().max(Duration::from_millis(100)) * 5;
             let opened = tokio::time::timeout(setup, client.append(request)).await;
-            let opened = opened.map_err(|_| unreachable(&tonic::Status::deadline_exceeded("append stream")))?;
+            let opened = opened
+                .map_err(|_| unreachable(&tonic::Status::deadline_exceeded("append stream")))?;
             let responses = opened.map_err(|s| unreachable(&s))?.into_inner();
 
             let state = Some((responses, permits, sent, 0usize));
@@ -181,14 +204,19 @@ impl RaftNetworkV2<TypeConfig> for Client {
                         Ok(next) => break next,
                         // Quiet because nothing was asked.
                         Err(_) if sent.load(Ordering::Acquire) == received => {}
-                        Err(_) => break Err(tonic::Status::deadline_exceeded("no response to entries")),
+                        Err(_) => {
+                            break Err(tonic::Status::deadline_exceeded("no response to entries"));
+                        }
                     }
                 };
                 match next.and_then(|m| m.map(wire::result_from).transpose()) {
                     Ok(Some(result)) => {
                         permits.add_permits(1);
                         let ended = result.is_err();
-                        Some((Ok(result), (!ended).then_some((responses, permits, sent, received + 1))))
+                        Some((
+                            Ok(result),
+                            (!ended).then_some((responses, permits, sent, received + 1)),
+                        ))
                     }
                     Ok(None) => None,
                     Err(status) => Some((Err(unreachable(&status)), None)),
@@ -225,7 +253,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
         let failed = |status: tonic::Status| StreamingError::Unreachable(Unreachable::new(&status));
         let meta = snapshot.meta;
         let membership_at = *meta.last_membership.log_id();
-        let membership = membership_at.map(|id| encode_stored(id, meta.last_membership.membership()));
+        let membership =
+            membership_at.map(|id| encode_stored(id, meta.last_membership.membership()));
         let head = pb::SnapshotChunk {
             vote: Some(wire::vote_to(&vote)),
             last: meta.last_log_id.as_ref().map(wire::id_to),
@@ -234,10 +263,12 @@ impl RaftNetworkV2<TypeConfig> for Client {
             data: bytes::Bytes::new(),
         };
         let data = bytes::Bytes::from(snapshot.snapshot);
-        let chunks = (0..data.len()).step_by(SNAPSHOT_CHUNK).map(move |at| pb::SnapshotChunk {
-            data: data.slice(at..(at + SNAPSHOT_CHUNK).min(data.len())),
-            ..Default::default()
-        });
+        let chunks = (0..data.len())
+            .step_by(SNAPSHOT_CHUNK)
+            .map(move |at| pb::SnapshotChunk {
+                data: data.slice(at..(at + SNAPSHOT_CHUNK).min(data.len())),
+                ..Default::default()
+            });
         let stream = futures_util::stream::iter(std::iter::once(head).chain(chunks));
         let request = self.call.sign(stream).map_err(failed)?;
         let mut client = self
@@ -265,10 +296,17 @@ impl RaftNetworkV2<TypeConfig> for Client {
         };
         let mut message = self.call.sign(message).map_err(|s| unreachable(&s))?;
         message.set_timeout(option.hard_ttl());
-        let response = self.client()?.transfer_leader(message).await.map_err(|s| unreachable(&s))?.into_inner();
+        let response = self
+            .client()?
+            .transfer_leader(message)
+            .await
+            .map_err(|s| unreachable(&s))?
+            .into_inner();
         if response.refused.is_empty() {
             return Ok(Ok(()));
         }
-        Err(RPCError::Network(NetworkError::new(&AnyError::error(response.refused))))
+        Err(RPCError::Network(NetworkError::new(&AnyError::error(
+            response.refused,
+        ))))
     }
 }

@@ -97,9 +97,16 @@ impl ReplicaOptions {
                 self.election_min.as_millis()
             ));
         }
-        let listed = self.peers.iter().filter(|p| p.name == self.self_name).count();
+        let listed = self
+            .peers
+            .iter()
+            .filter(|p| p.name == self.self_name)
+            .count();
         if !self.peers.is_empty() && listed != 1 {
-            return Err(format!("raftSelfId={} must stand exactly once in raftPeers", self.self_name));
+            return Err(format!(
+                "raftSelfId={} must stand exactly once in raftPeers",
+                self.self_name
+            ));
         }
         Ok(())
     }

@@ -46,7 +46,9 @@ pub struct PeerService(pub Arc<PeerState>);
 impl PeerService {
     fn core<T>(&self, request: &Request<T>) -> Result<&Raft, Status> {
         let Some((raft, call)) = self.0.core.get() else {
-            return Err(Status::unavailable("this replica does not belong to a set yet"));
+            return Err(Status::unavailable(
+                "this replica does not belong to a set yet",
+            ));
         };
         call.check(request.metadata())?;
         Ok(raft)
@@ -71,7 +73,11 @@ impl Peer for PeerService {
         let input = request.into_inner();
         // The stream ends at the first thing that is damaged; the leader opens another.
         let requests = futures_util::stream::unfold(input, |mut input| async move {
-            match input.message().await.and_then(|item| item.map(wire::append_from).transpose()) {
+            match input
+                .message()
+                .await
+                .and_then(|item| item.map(wire::append_from).transpose())
+            {
                 Ok(request) => request.map(|request| (request, input)),
                 Err(status) => {
                     tracing::debug!(%status, "a replication stream ends");
@@ -87,15 +93,32 @@ impl Peer for PeerService {
         Ok(Response::new(Box::pin(output)))
     }
 
-    async fn request_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+    async fn request_vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
         let raft = self.core(&request)?;
-        if self.0.no_votes_before.get().is_some_and(|at| Instant::now() < *at) {
-            return Err(Status::unavailable("restarted a moment ago: a lease granted before may still run"));
+        if self
+            .0
+            .no_votes_before
+            .get()
+            .is_some_and(|at| Instant::now() < *at)
+        {
+            return Err(Status::unavailable(
+                "restarted a moment ago: a lease granted before may still run",
+            ));
         }
         let request = request.into_inner();
-        let mut rpc = VoteRequest::<TypeConfig>::new(wire::vote_from(request.vote)?, wire::id_from(request.last));
+        let mut rpc = VoteRequest::<TypeConfig>::new(
+            wire::vote_from(request.vote)?,
+            wire::id_from(request.last),
+        );
         rpc.leadership_transfer = request.leadership_transfer;
-        let answer = if request.pre_vote { raft.pre_vote(rpc).await } else { raft.vote(rpc).await };
+        let answer = if request.pre_vote {
+            raft.pre_vote(rpc).await
+        } else {
+            raft.vote(rpc).await
+        };
         let answer = answer.map_err(fatal)?;
         Ok(Response::new(pb::VoteResponse {
             vote: Some(wire::vote_to(&answer.vote)),
@@ -110,8 +133,11 @@ impl Peer for PeerService {
     ) -> Result<Response<pb::TransferResponse>, Status> {
         let raft = self.core(&request)?;
         let request = request.into_inner();
-        let request =
-            TransferLeaderRequest::new(wire::vote_from(request.from)?, request.to, wire::id_from(request.last));
+        let request = TransferLeaderRequest::new(
+            wire::vote_from(request.from)?,
+            request.to,
+            wire::id_from(request.last),
+        );
         let refused = match raft.handle_transfer_leader(request).await.map_err(fatal)? {
             Ok(()) => String::new(),
             Err(refused) => refused.to_string(),
@@ -125,7 +151,10 @@ impl Peer for PeerService {
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
         let raft = self.core(&request)?.clone();
         let mut input = request.into_inner();
-        let head = input.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
+        let head = input
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
         let mut data = Vec::new();
         while let Some(chunk) = input.message().await? {
             if data.len() + chunk.data.len() > MAX_SNAPSHOT {
@@ -134,7 +163,9 @@ impl Peer for PeerService {
             data.extend_from_slice(&chunk.data);
         }
         let last_membership = match head.membership_at {
-            Some(_) => decode_stored(&head.membership).map_err(|e| Status::data_loss(e.to_string()))?,
+            Some(_) => {
+                decode_stored(&head.membership).map_err(|e| Status::data_loss(e.to_string()))?
+            }
             None => Default::default(),
         };
         let snapshot = Snapshot {
@@ -144,27 +175,42 @@ impl Peer for PeerService {
             },
             snapshot: data,
         };
-        let answer = raft.install_full_snapshot(wire::vote_from(head.vote)?, snapshot).await.map_err(fatal)?;
+        let answer = raft
+            .install_full_snapshot(wire::vote_from(head.vote)?, snapshot)
+            .await
+            .map_err(fatal)?;
         Ok(Response::new(pb::SnapshotResponse {
             vote: Some(wire::vote_to(&answer.vote)),
         }))
     }
 
-    async fn hello(&self, request: Request<pb::HelloRequest>) -> Result<Response<pb::HelloResponse>, Status> {
+    async fn hello(
+        &self,
+        request: Request<pb::HelloRequest>,
+    ) -> Result<Response<pb::HelloResponse>, Status> {
         let request = request.into_inner();
         let identity = self.0.identity.lock().clone();
         if request.set != identity.set {
-            return Err(Status::permission_denied(format!("this is the set {}, not {}", identity.set, request.set)));
+            return Err(Status::permission_denied(format!(
+                "this is the set {}, not {}",
+                identity.set, request.set
+            )));
         }
         Ok(Response::new(pb::HelloResponse {
             name: self.0.name.clone(),
             incarnation: identity.incarnation,
-            cluster_id: identity.membership.map(|m| m.cluster_id).unwrap_or_default(),
+            cluster_id: identity
+                .membership
+                .map(|m| m.cluster_id)
+                .unwrap_or_default(),
             client_addr: self.0.client_addr.clone(),
         }))
     }
 
-    async fn found(&self, request: Request<pb::FoundRequest>) -> Result<Response<pb::FoundResponse>, Status> {
+    async fn found(
+        &self,
+        request: Request<pb::FoundRequest>,
+    ) -> Result<Response<pb::FoundResponse>, Status> {
         let request = request.into_inner();
         let refused = self.accept_founding(request)?.unwrap_or_default();
         if refused.is_empty() {
@@ -193,9 +239,15 @@ impl PeerService {
         founded.membership = Some(Belongs {
             cluster_id: request.cluster_id,
             node_id: own.node_id,
-            founders: request.founders.into_iter().map(|f| (f.node_id, f.name, f.incarnation)).collect(),
+            founders: request
+                .founders
+                .into_iter()
+                .map(|f| (f.node_id, f.name, f.incarnation))
+                .collect(),
         });
-        founded.save(&self.0.dir).map_err(|e| Status::internal(e.to_string()))?;
+        founded
+            .save(&self.0.dir)
+            .map_err(|e| Status::internal(e.to_string()))?;
         *identity = founded;
         Ok(None)
     }

@@ -28,8 +28,13 @@ use crate::types::{CommittedLeaderId, Proposed};
 const BATCH_BYTES: usize = 512 * 1024;
 /// Requests gathered into one entry.
 const BATCH_REQUESTS: usize = 4096;
-/// Entries on their way through openraft at once.
-const MAX_ENTRIES_IN_FLIGHT: usize = 8;
+/// Entries on their way through openraft at once: disk, network and apply work on different ones.
+const MAX_ENTRIES_IN_FLIGHT: usize = 4;
+/// A further entry is started beside one in flight only when it is worth its cost: with at least so many bytes or
+/// requests. Fewer go when the one in flight is done, and by then they are more.
+const WORTH_AN_ENTRY_BYTES: usize = 64 * 1024;
+/// See [`WORTH_AN_ENTRY_BYTES`].
+const WORTH_AN_ENTRY_REQUESTS: usize = 48;
 /// Bytes on their way through openraft at once.
 const MAX_BYTES_IN_FLIGHT: usize = 8 * 1024 * 1024;
 /// Requests that may wait, besides the limit in bytes.
@@ -113,7 +118,11 @@ impl Proposer {
 
     /// The configured acknowledgement level.
     pub fn ack_level(&self) -> AckLevel {
-        if self.ack.load(Ordering::Relaxed) == AckLevel::Leader as u8 { AckLevel::Leader } else { AckLevel::Majority }
+        if self.ack.load(Ordering::Relaxed) == AckLevel::Leader as u8 {
+            AckLevel::Leader
+        } else {
+            AckLevel::Majority
+        }
     }
 
     /// Changes the configured level; entries appended from now on follow it.
@@ -130,11 +139,15 @@ impl Proposer {
                 Some((ProposeError::Stopped, done))
             } else if size + HEADER_LEN > self.limits.max_entry.min(MAX_ENTRY_LEN) {
                 Some((ProposeError::TooLarge, done))
-            } else if queue.bytes + size > self.limits.waiting_bytes || queue.waiting.len() >= MAX_WAITING {
+            } else if queue.bytes + size > self.limits.waiting_bytes
+                || queue.waiting.len() >= MAX_WAITING
+            {
                 Some((ProposeError::Busy, done))
             } else {
                 queue.bytes += size;
-                let expires = proposal.deadline.min(Instant::now() + self.limits.waiting_room);
+                let expires = proposal
+                    .deadline
+                    .min(Instant::now() + self.limits.waiting_room);
                 queue.waiting.push_back(Pending {
                     proposal,
                     done,
@@ -186,7 +199,9 @@ impl Proposer {
             queue.bytes = 0;
             std::mem::take(&mut queue.waiting)
         };
-        waiting.into_iter().for_each(|p| (p.done)(Err(ProposeError::Stopped)));
+        waiting
+            .into_iter()
+            .for_each(|p| (p.done)(Err(ProposeError::Stopped)));
         self.wake.notify_one();
     }
 
@@ -211,7 +226,11 @@ impl Proposer {
                 return;
             }
             if let Some((raft, _)) = core {
-                let room = in_flight.len() < MAX_ENTRIES_IN_FLIGHT && in_flight.bytes() < MAX_BYTES_IN_FLIGHT;
+                let room = match in_flight.len() {
+                    0 => true,
+                    MAX_ENTRIES_IN_FLIGHT.. => false,
+                    _ => in_flight.bytes() < MAX_BYTES_IN_FLIGHT && self.is_worth_an_entry(),
+                };
                 if room && let Some((proposed, term)) = self.next_entry() {
                     let ticket = proposed.ticket.clone();
                     in_flight.push(ticket.clone());
@@ -230,7 +249,11 @@ impl Proposer {
                 self.turn_away(&present, now);
             }
             let deadline = in_flight.next_deadline();
-            let expiry = if leads { None } else { self.queue.lock().waiting.iter().map(|p| p.expires).min() };
+            let expiry = if leads {
+                None
+            } else {
+                self.queue.lock().waiting.iter().map(|p| p.expires).min()
+            };
             let look_again = (led && !leads).then(|| now + LEASE_CHECK);
             let next = deadline.into_iter().chain(expiry).chain(look_again).min();
             tokio::select! {
@@ -241,6 +264,11 @@ impl Proposer {
         }
     }
 
+    fn is_worth_an_entry(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.bytes >= WORTH_AN_ENTRY_BYTES || queue.waiting.len() >= WORTH_AN_ENTRY_REQUESTS
+    }
+
     /// While this replica does not lead: hand back what another can take, and what has waited long enough.
     fn turn_away(&self, role: &Role, now: Instant) {
         let mut out = Vec::new();
@@ -248,7 +276,11 @@ impl Proposer {
             let mut queue = self.queue.lock();
             let mut keep = VecDeque::new();
             for pending in std::mem::take(&mut queue.waiting) {
-                let error = match role.leader.as_ref().filter(|leader| leader.node_id != role.me.node_id) {
+                let error = match role
+                    .leader
+                    .as_ref()
+                    .filter(|leader| leader.node_id != role.me.node_id)
+                {
                     _ if pending.proposal.only_term.is_some() => Some(ProposeError::WrongTerm),
                     Some(leader) => Some(ProposeError::NotLeader(leader.clone())),
                     None if pending.expires <= now => Some(ProposeError::NoLeader),
@@ -275,7 +307,8 @@ impl Proposer {
             let mut queue = self.queue.lock();
             let term = queue.waiting.front()?.proposal.only_term;
             while let Some(next) = queue.waiting.front() {
-                let full = size + next.size > BATCH_BYTES.min(self.limits.max_entry) || taken.len() >= BATCH_REQUESTS;
+                let full = size + next.size > BATCH_BYTES.min(self.limits.max_entry)
+                    || taken.len() >= BATCH_REQUESTS;
                 if !taken.is_empty() && (full || next.proposal.only_term != term) {
                     break;
                 }
@@ -290,8 +323,18 @@ impl Proposer {
         let mut draft = Draft::new(size);
         let mut proposals = Vec::with_capacity(taken.len());
         for pending in taken {
-            let messages = pending.proposal.messages.iter().try_for_each(|m| draft.push_message(m));
-            let pushed = messages.and_then(|()| pending.proposal.commands.iter().try_for_each(|c| draft.push_command(c)));
+            let messages = pending
+                .proposal
+                .messages
+                .iter()
+                .try_for_each(|m| draft.push_message(m));
+            let pushed = messages.and_then(|()| {
+                pending
+                    .proposal
+                    .commands
+                    .iter()
+                    .try_for_each(|c| draft.push_command(c))
+            });
             match pushed {
                 Ok(()) => proposals.push(pending),
                 Err(error) => {

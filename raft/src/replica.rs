@@ -77,7 +77,10 @@ impl Replica {
     ///
     /// # Errors
     /// Configuration, disk, or a peer port in use.
-    pub async fn open(options: ReplicaOptions, observer: Arc<dyn Observer>) -> Result<Replica, RaftError> {
+    pub async fn open(
+        options: ReplicaOptions,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Replica, RaftError> {
         options.check().map_err(RaftError::Config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(RAFT_THREADS)
@@ -151,7 +154,10 @@ impl Replica {
         let started = {
             let inner = inner.clone();
             let start = handle.spawn(async move { start(inner).await });
-            start.await.map_err(|e| RaftError::Fatal(e.to_string())).and_then(|r| r)
+            start
+                .await
+                .map_err(|e| RaftError::Fatal(e.to_string()))
+                .and_then(|r| r)
         };
         if let Err(error) = started {
             inner.log.close();
@@ -192,7 +198,9 @@ impl Replica {
             }
             saved
         });
-        closed.await.map_err(|e| RaftError::Fatal(e.to_string()))??;
+        closed
+            .await
+            .map_err(|e| RaftError::Fatal(e.to_string()))??;
         Ok(())
     }
 
@@ -230,7 +238,10 @@ impl Replica {
                 if present.serving && self.inner.lease.is_valid() {
                     return Some(Leadership::Me { term: present.term });
                 }
-                let other = present.leader.as_ref().filter(|l| l.node_id != present.me.node_id);
+                let other = present
+                    .leader
+                    .as_ref()
+                    .filter(|l| l.node_id != present.me.node_id);
                 if let Some(leader) = other {
                     return Some(Leadership::Other(leader.clone()));
                 }
@@ -287,14 +298,23 @@ impl Replica {
 
     /// First and next offset of a queue; `None` before its first message.
     pub fn queue_range(&self, topic: &str, queue_id: i32) -> Option<(i64, i64)> {
-        self.inner.queues.get(topic, queue_id).map(|queue| (queue.min(), queue.max()))
+        self.inner
+            .queues
+            .get(topic, queue_id)
+            .map(|queue| (queue.min(), queue.max()))
     }
 
     /// Entries of a queue.
     ///
     /// # Errors
     /// I/O.
-    pub fn read_queue(&self, topic: &str, queue_id: i32, from: i64, max: usize) -> Result<Vec<QueueEntry>, StoreError> {
+    pub fn read_queue(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        from: i64,
+        max: usize,
+    ) -> Result<Vec<QueueEntry>, StoreError> {
         match self.inner.queues.get(topic, queue_id) {
             Some(queue) => queue.read(from, max),
             None => Ok(Vec::new()),
@@ -341,7 +361,12 @@ impl Replica {
 
     /// First physical offset kept, and the one after the last applied entry.
     pub fn log_range(&self) -> (i64, i64) {
-        let applied = self.inner.machine.try_lock().and_then(|m| m.applied()).map(|a| a.position);
+        let applied = self
+            .inner
+            .machine
+            .try_lock()
+            .and_then(|m| m.applied())
+            .map(|a| a.position);
         let end = applied.unwrap_or_else(|| self.inner.log.end());
         (self.inner.log.start() as i64, end as i64)
     }
@@ -373,7 +398,9 @@ async fn start(inner: Arc<Inner>) -> Result<(), RaftError> {
         addr: inner.options.peer_bind.to_string(),
         source,
     };
-    let listener = tokio::net::TcpListener::bind(inner.options.peer_bind).await.map_err(failed)?;
+    let listener = tokio::net::TcpListener::bind(inner.options.peer_bind)
+        .await
+        .map_err(failed)?;
     let service = PeerServer::new(PeerService(inner.peers.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
@@ -386,19 +413,32 @@ async fn start(inner: Arc<Inner>) -> Result<(), RaftError> {
     let served = inner.clone();
     tokio::spawn(async move {
         if let Err(error) = server.await {
-            served.stopped.send_replace(Some(format!("peer port: {error}")));
+            served
+                .stopped
+                .send_replace(Some(format!("peer port: {error}")));
         }
     });
-    tokio::spawn(inner.proposer.clone().run(inner.peers.clone(), inner.role.subscribe()));
+    tokio::spawn(
+        inner
+            .proposer
+            .clone()
+            .run(inner.peers.clone(), inner.role.subscribe()),
+    );
 
     let membership = inner.peers.identity.lock().membership.clone();
     match membership {
-        Some(belongs) => core::start(&inner, &belongs).await.map(|raft| finish_founding(&inner, raft, belongs)),
+        Some(belongs) => core::start(&inner, &belongs)
+            .await
+            .map(|raft| finish_founding(&inner, raft, belongs)),
         None if inner.options.bootstrap => bootstrap(&inner).await,
         None => {
             tokio::spawn(async move {
                 let belongs = founding::until_founded(&inner.peers, &inner.options.peers).await;
-                tracing::info!(cluster_id = belongs.cluster_id, node_id = belongs.node_id, "this replica is a founder");
+                tracing::info!(
+                    cluster_id = belongs.cluster_id,
+                    node_id = belongs.node_id,
+                    "this replica is a founder"
+                );
                 match core::start(&inner, &belongs).await {
                     Ok(raft) => finish_founding(&inner, raft, belongs),
                     Err(error) => {
@@ -418,7 +458,11 @@ async fn bootstrap(inner: &Arc<Inner>) -> Result<(), RaftError> {
         let belongs = Belongs {
             cluster_id: new_id(),
             node_id: 1,
-            founders: vec![(1, inner.options.self_name.clone(), identity.incarnation.clone())],
+            founders: vec![(
+                1,
+                inner.options.self_name.clone(),
+                identity.incarnation.clone(),
+            )],
         };
         let mut founded = identity.clone();
         founded.membership = Some(belongs.clone());

@@ -14,7 +14,9 @@ use raftmq_store::commitlog::{CommitLog, EntryId};
 use raftmq_store::{Arrived, Effects, Machine};
 
 use crate::options::Node;
-use crate::types::{Body, CommittedLeaderId, Entry, LogId, StoredMembership, TypeConfig, decode_stored};
+use crate::types::{
+    Body, CommittedLeaderId, Entry, LogId, StoredMembership, TypeConfig, decode_stored,
+};
 use crate::types::{encode_stored, log_id};
 
 /// Told what was applied, in log order, on the apply task: must not block.
@@ -34,12 +36,15 @@ const APPLY_CHUNK: usize = 64;
 
 type Meta = SnapshotMeta<CommittedLeaderId, u64, Node>;
 
+/// The last snapshot built or installed.
+type CurrentSnapshot = Arc<Mutex<Option<(Meta, Vec<u8>)>>>;
+
 /// Applies committed entries.
 pub struct StateMachine {
     machine: Arc<Mutex<Machine>>,
     log: CommitLog,
     observer: Arc<dyn Observer>,
-    snapshot: Arc<Mutex<Option<(Meta, Vec<u8>)>>>,
+    snapshot: CurrentSnapshot,
 }
 
 impl StateMachine {
@@ -64,9 +69,15 @@ impl StateMachine {
             };
             match &entry.body {
                 Body::Stored(raw, members) => {
-                    machine.apply(raw, members.as_ref().map(membership).as_deref(), &mut effects)?;
+                    machine.apply(
+                        raw,
+                        members.as_ref().map(membership).as_deref(),
+                        &mut effects,
+                    )?;
                 }
-                Body::Membership(members) => machine.apply_without_records(id, Some(&membership(members))),
+                Body::Membership(members) => {
+                    machine.apply_without_records(id, Some(&membership(members)))
+                }
                 Body::Blank | Body::Proposed(_) => machine.apply_without_records(id, None),
             }
         }
@@ -94,7 +105,11 @@ impl StateMachine {
     }
 
     fn meta(machine: &Machine) -> io::Result<Meta> {
-        let last_membership = machine.membership().map(decode_stored).transpose()?.unwrap_or_default();
+        let last_membership = machine
+            .membership()
+            .map(decode_stored)
+            .transpose()?
+            .unwrap_or_default();
         Ok(Meta {
             last_log_id: machine.applied().map(|a| log_id(a.term, a.index)),
             last_membership,
@@ -125,7 +140,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responders.extend(responder);
             }
             let effects = self.apply_chunk(&batch)?;
-            responders.into_iter().for_each(|responder| responder.send(()));
+            responders
+                .into_iter()
+                .for_each(|responder| responder.send(()));
             self.tell(&effects);
         }
         Ok(())
@@ -170,13 +187,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 /// Dumps the applied state. The log is kept whole, so openraft asks for this only when it is told to.
 pub struct Builder {
     machine: Arc<Mutex<Machine>>,
-    snapshot: Arc<Mutex<Option<(Meta, Vec<u8>)>>>,
+    snapshot: CurrentSnapshot,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = Vec<u8>;
 
-    async fn build_snapshot(&mut self) -> Result<Snapshot<CommittedLeaderId, u64, Node, Vec<u8>>, io::Error> {
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<Snapshot<CommittedLeaderId, u64, Node, Vec<u8>>, io::Error> {
         let (meta, snapshot) = {
             let mut machine = self.machine.lock();
             machine.save()?;

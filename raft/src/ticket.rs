@@ -47,7 +47,12 @@ pub struct Ticket {
 
 impl Ticket {
     /// For the proposals that make one entry of `bytes`.
-    pub fn new(proposals: Vec<Pending>, deadline: Instant, bytes: usize, proposer: Weak<Proposer>) -> Arc<Self> {
+    pub fn new(
+        proposals: Vec<Pending>,
+        deadline: Instant,
+        bytes: usize,
+        proposer: Weak<Proposer>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             stage: Mutex::new(Stage::Proposed(proposals)),
             deadline,
@@ -81,10 +86,16 @@ impl Ticket {
         let Stage::Proposed(proposals) = std::mem::replace(&mut *stage, Stage::Settled) else {
             return;
         };
-        let default = self.proposer.upgrade().map_or(AckLevel::Majority, |p| p.ack_level());
+        let default = self
+            .proposer
+            .upgrade()
+            .map_or(AckLevel::Majority, |p| p.ack_level());
         let mut placed = placed.into_iter();
         let waiting = proposals.into_iter().map(|pending| Waiting {
-            placed: placed.by_ref().take(pending.proposal.messages.len()).collect(),
+            placed: placed
+                .by_ref()
+                .take(pending.proposal.messages.len())
+                .collect(),
             ack: pending.proposal.ack.unwrap_or(default),
             done: Some(pending.done),
         });
@@ -124,7 +135,9 @@ impl Ticket {
         if let Stage::Proposed(proposals) = stage {
             match self.proposer.upgrade() {
                 Some(proposer) => proposer.put_back(proposals),
-                None => proposals.into_iter().for_each(|p| (p.done)(Err(ProposeError::Stopped))),
+                None => proposals
+                    .into_iter()
+                    .for_each(|p| (p.done)(Err(ProposeError::Stopped))),
             }
         }
         self.settled();
@@ -136,7 +149,9 @@ impl Ticket {
         match stage {
             Stage::Proposed(proposals) => {
                 // Still in openraft's queue: it may yet be appended, so its outcome is as unknown.
-                proposals.into_iter().for_each(|p| (p.done)(Err(ProposeError::Unknown)));
+                proposals
+                    .into_iter()
+                    .for_each(|p| (p.done)(Err(ProposeError::Unknown)));
             }
             Stage::Appended(waiting) => {
                 for done in waiting.into_iter().filter_map(|w| w.done) {
@@ -181,11 +196,16 @@ impl<T> Drop for Acknowledge<T> {
 
 impl<T: Send + 'static> Responder<TypeConfig, T> for Acknowledge<T> {
     fn on_complete(mut self, result: T) {
-        let Some(ticket) = self.ticket.take() else { return };
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
         // The trait is generic over the result; openraft calls it with that of a client write.
         let mut slot = Some(result);
         let slot: &mut dyn Any = &mut slot;
-        match slot.downcast_mut::<Option<ClientWriteResult<TypeConfig>>>().and_then(Option::take) {
+        match slot
+            .downcast_mut::<Option<ClientWriteResult<TypeConfig>>>()
+            .and_then(Option::take)
+        {
             Some(Ok(_)) => ticket.applied(),
             Some(Err(ClientWriteError::ForwardToLeader(_))) => ticket.refused(),
             Some(Err(error)) => {

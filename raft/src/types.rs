@@ -168,9 +168,13 @@ struct MembershipForm {
 pub fn encode_membership(membership: &Membership) -> Vec<u8> {
     let form = MembershipForm {
         configs: membership.get_joint_config().clone(),
-        nodes: membership.nodes().map(|(id, node)| (*id, node.clone())).collect(),
+        nodes: membership
+            .nodes()
+            .map(|(id, node)| (*id, node.clone()))
+            .collect(),
     };
-    serde_json::to_vec(&form).unwrap_or_else(|e| unreachable!("a membership holds only strings and numbers: {e}"))
+    serde_json::to_vec(&form)
+        .unwrap_or_else(|e| unreachable!("a membership holds only strings and numbers: {e}"))
 }
 
 /// Decodes a membership.
@@ -185,7 +189,10 @@ fn membership_of(raw: &RawEntry) -> Result<Membership> {
     use raftmq_store::commitlog::format::{Record, records};
     match records(&raw.bytes).next() {
         Some(Ok(Record::Command(bytes))) => decode_membership(bytes),
-        _ => Err(StoreError::corrupt(format!("entry {}", raw.header.index), "a membership entry without one")),
+        _ => Err(StoreError::corrupt(
+            format!("entry {}", raw.header.index),
+            "a membership entry without one",
+        )),
     }
 }
 
@@ -204,17 +211,24 @@ pub fn encode_stored(id: LogId, membership: &Membership) -> Vec<u8> {
         index: id.index,
         membership: MembershipForm {
             configs: membership.get_joint_config().clone(),
-            nodes: membership.nodes().map(|(id, node)| (*id, node.clone())).collect(),
+            nodes: membership
+                .nodes()
+                .map(|(id, node)| (*id, node.clone()))
+                .collect(),
         },
     };
-    serde_json::to_vec(&form).unwrap_or_else(|e| unreachable!("a membership holds only strings and numbers: {e}"))
+    serde_json::to_vec(&form)
+        .unwrap_or_else(|e| unreachable!("a membership holds only strings and numbers: {e}"))
 }
 
 /// Decodes an applied membership.
 pub fn decode_stored(bytes: &[u8]) -> Result<StoredMembership> {
     let damaged = |e: String| StoreError::corrupt("stored membership", e);
     let form: StoredForm = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-    let membership =
-        Membership::new(form.membership.configs, form.membership.nodes).map_err(|e| damaged(e.to_string()))?;
-    Ok(StoredMembership::new(Some(log_id(form.term, form.index)), membership))
+    let membership = Membership::new(form.membership.configs, form.membership.nodes)
+        .map_err(|e| damaged(e.to_string()))?;
+    Ok(StoredMembership::new(
+        Some(log_id(form.term, form.index)),
+        membership,
+    ))
 }

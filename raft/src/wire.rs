@@ -40,11 +40,14 @@ pub fn id_from(id: Option<pb::LogId>) -> Option<LogId> {
 }
 
 pub fn append_to(request: AppendEntriesRequest<TypeConfig>) -> pb::AppendRequest {
-    let entries = request.entries.into_iter().filter_map(|entry| match entry.body {
-        Body::Stored(raw, _) => Some(raw.bytes),
-        // Replication reads entries from the log, where they are complete.
-        _ => None,
-    });
+    let entries = request
+        .entries
+        .into_iter()
+        .filter_map(|entry| match entry.body {
+            Body::Stored(raw, _) => Some(raw.bytes),
+            // Replication reads entries from the log, where they are complete.
+            _ => None,
+        });
     pb::AppendRequest {
         vote: Some(vote_to(&request.vote)),
         previous: request.prev_log_id.as_ref().map(id_to),
@@ -70,7 +73,9 @@ pub fn append_from(request: pb::AppendRequest) -> Result<AppendEntriesRequest<Ty
 }
 
 /// A replication stream's result on the wire.
-pub fn result_to(result: Result<Option<LogId>, StreamAppendError<TypeConfig>>) -> pb::AppendResponse {
+pub fn result_to(
+    result: Result<Option<LogId>, StreamAppendError<TypeConfig>>,
+) -> pb::AppendResponse {
     use pb::append_response::Result as R;
     let result = match result {
         Ok(matched) => R::Matched(pb::Matched {
@@ -79,7 +84,9 @@ pub fn result_to(result: Result<Option<LogId>, StreamAppendError<TypeConfig>>) -
         Err(StreamAppendError::Conflict(at)) => R::Conflict(id_to(&at)),
         Err(StreamAppendError::HigherVote(vote)) => R::Higher(vote_to(&vote)),
     };
-    pb::AppendResponse { result: Some(result) }
+    pb::AppendResponse {
+        result: Some(result),
+    }
 }
 
 pub fn result_from(
@@ -125,13 +132,22 @@ impl Call {
 
     /// Refuses a call that was meant for another set or replica: a stale address must never count as a vote.
     pub fn check(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let text = |key| metadata.get(key).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let text = |key| {
+            metadata
+                .get(key)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or_default()
+        };
         let set: String = self.set.bytes().map(|b| format!("{b:02x}")).collect();
         if text(SET) != set || text(CLUSTER) != self.cluster_id {
             return Err(Status::permission_denied("another broker set"));
         }
         if text(TO) != self.to.to_string() {
-            return Err(Status::permission_denied(format!("this is replica {}, not {}", self.to, text(TO))));
+            return Err(Status::permission_denied(format!(
+                "this is replica {}, not {}",
+                self.to,
+                text(TO)
+            )));
         }
         Ok(())
     }

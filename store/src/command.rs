@@ -120,7 +120,8 @@ pub enum Command {
 impl Command {
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_else(|e| unreachable!("commands hold only strings and numbers: {e}"))
+        serde_json::to_vec(self)
+            .unwrap_or_else(|e| unreachable!("commands hold only strings and numbers: {e}"))
     }
 
     /// Reads a record.

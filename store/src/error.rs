@@ -73,7 +73,9 @@ impl StoreError {
 impl From<StoreError> for io::Error {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Io { what, source } => io::Error::new(source.kind(), format!("{what}: {source}")),
+            StoreError::Io { what, source } => {
+                io::Error::new(source.kind(), format!("{what}: {source}"))
+            }
             other => io::Error::other(other.to_string()),
         }
     }

@@ -124,7 +124,12 @@ impl Machine {
     ///
     /// # Errors
     /// Damage or I/O: the replica must stop, the entry is neither applied nor skipped.
-    pub fn apply(&mut self, entry: &RawEntry, membership: Option<&[u8]>, effects: &mut Effects) -> Result<()> {
+    pub fn apply(
+        &mut self,
+        entry: &RawEntry,
+        membership: Option<&[u8]>,
+        effects: &mut Effects,
+    ) -> Result<()> {
         let id = EntryId {
             term: entry.header.term,
             index: entry.header.index,
@@ -132,8 +137,12 @@ impl Machine {
         if entry.header.kind == EntryKind::Normal {
             for record in format::records(&entry.bytes) {
                 match record? {
-                    Record::Message { at, bytes } => self.apply_message(entry, at, bytes, effects)?,
-                    Record::Command(bytes) => self.apply_command(Command::decode(bytes)?, effects)?,
+                    Record::Message { at, bytes } => {
+                        self.apply_message(entry, at, bytes, effects)?
+                    }
+                    Record::Command(bytes) => {
+                        self.apply_command(Command::decode(bytes)?, effects)?
+                    }
                 }
             }
         }
@@ -154,18 +163,32 @@ impl Machine {
         self.unsaved += 1;
     }
 
-    fn apply_message(&mut self, entry: &RawEntry, at: usize, bytes: &[u8], effects: &mut Effects) -> Result<()> {
-        let view = StoredRecord::parse(bytes)
-            .map_err(|e| StoreError::corrupt(format!("message in entry {}", entry.header.index), e.to_string()))?;
+    fn apply_message(
+        &mut self,
+        entry: &RawEntry,
+        at: usize,
+        bytes: &[u8],
+        effects: &mut Effects,
+    ) -> Result<()> {
+        let view = StoredRecord::parse(bytes).map_err(|e| {
+            StoreError::corrupt(
+                format!("message in entry {}", entry.header.index),
+                e.to_string(),
+            )
+        })?;
         // Half messages of transactions and rollbacks are in the log but in no queue.
         let transaction = view.sys_flag() & sysflag::TRANSACTION_MASK;
-        if transaction == sysflag::TRANSACTION_PREPARED || transaction == sysflag::TRANSACTION_ROLLBACK {
+        if transaction == sysflag::TRANSACTION_PREPARED
+            || transaction == sysflag::TRANSACTION_ROLLBACK
+        {
             return Ok(());
         }
         let physical_offset = (entry.header.position + at as u64) as i64;
         let mut code = tags_code(view.property(properties::TAGS));
         if view.topic() == SCHEDULE_TOPIC
-            && let Some(due) = view.property(properties::TIMER_OUT_MS).and_then(|due| due.parse().ok())
+            && let Some(due) = view
+                .property(properties::TIMER_OUT_MS)
+                .and_then(|due| due.parse().ok())
         {
             let key = TimerKey {
                 deliver_at_ms: due,
@@ -188,7 +211,8 @@ impl Machine {
         let topic_at = view.topic().as_ptr() as usize - entry.bytes.as_ptr() as usize;
         let topic = entry.bytes.slice(topic_at..topic_at + view.topic().len());
         effects.arrived.push(Arrived {
-            topic: ByteStr::from_utf8(topic).map_err(|e| StoreError::corrupt("topic", e.to_string()))?,
+            topic: ByteStr::from_utf8(topic)
+                .map_err(|e| StoreError::corrupt("topic", e.to_string()))?,
             queue_id: view.queue_id(),
             queue_offset: view.queue_offset(),
             tags_code: code,
@@ -203,11 +227,14 @@ impl Machine {
             self.flush_queues()?;
             self.queues.remove_topic(topic)?;
         }
-        self.state.apply(command, &mut self.batch, &mut effects.touched)
+        self.state
+            .apply(command, &mut self.batch, &mut effects.touched)
     }
 
     fn flush_queues(&mut self) -> Result<()> {
-        self.staged.drain(..).try_for_each(|queue| queue.flush_staged())
+        self.staged
+            .drain(..)
+            .try_for_each(|queue| queue.flush_staged())
     }
 
     /// Ends a batch of entries: queues are written, then the metadata with `applied`.
@@ -227,9 +254,12 @@ impl Machine {
     /// # Errors
     /// [`StoreError::Metadata`].
     pub fn save(&mut self) -> Result<()> {
-        let Some(applied) = self.applied else { return Ok(()) };
+        let Some(applied) = self.applied else {
+            return Ok(());
+        };
         let mut batch = std::mem::take(&mut self.batch);
-        let value = serde_json::to_vec(&applied).map_err(|e| StoreError::Metadata(e.to_string()))?;
+        let value =
+            serde_json::to_vec(&applied).map_err(|e| StoreError::Metadata(e.to_string()))?;
         batch.put(Family::Meta, APPLIED, value);
         self.kv.write(batch)?;
         self.unsaved = 0;
@@ -241,19 +271,29 @@ impl Machine {
     /// # Errors
     /// I/O or damage.
     pub(crate) fn rebuild_queues(&mut self, log: &CommitLog) -> Result<()> {
-        let Some(applied) = self.applied else { return Ok(()) };
+        let Some(applied) = self.applied else {
+            return Ok(());
+        };
         let mut next = log.bounds().0.map_or(0, |purged| purged.index + 1);
         while next <= applied.index {
             let entries = log.read_entries(next, applied.index + 1, REBUILD_CHUNK)?;
             let Some(last) = entries.last() else {
-                return Err(StoreError::corrupt("log", format!("entry {next} is applied and not in the log")));
+                return Err(StoreError::corrupt(
+                    "log",
+                    format!("entry {next} is applied and not in the log"),
+                ));
             };
             next = last.header.index + 1;
             let mut effects = Effects::default();
-            for entry in entries.iter().filter(|e| e.header.kind == EntryKind::Normal) {
+            for entry in entries
+                .iter()
+                .filter(|e| e.header.kind == EntryKind::Normal)
+            {
                 for record in format::records(&entry.bytes) {
                     match record? {
-                        Record::Message { at, bytes } => self.apply_message(entry, at, bytes, &mut effects)?,
+                        Record::Message { at, bytes } => {
+                            self.apply_message(entry, at, bytes, &mut effects)?
+                        }
                         Record::Command(bytes) => {
                             if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)? {
                                 self.flush_queues()?;
@@ -275,12 +315,19 @@ impl Machine {
     /// # Errors
     /// [`StoreError::Metadata`].
     pub fn dump(&self) -> Result<Vec<u8>> {
-        let queues: Vec<(String, i32, i64)> =
-            self.queues.offsets().iter().map(|(topic, id, next)| (topic.to_owned(), id, next)).collect();
+        let queues: Vec<(String, i32, i64)> = self
+            .queues
+            .offsets()
+            .iter()
+            .map(|(topic, id, next)| (topic.to_owned(), id, next))
+            .collect();
         let mut pairs = Vec::new();
         for family in Family::ALL {
             let all = self.kv.scan(family, &[], usize::MAX)?;
-            pairs.extend(all.into_iter().map(|(key, value)| (family.name().to_owned(), key, value)));
+            pairs.extend(
+                all.into_iter()
+                    .map(|(key, value)| (family.name().to_owned(), key, value)),
+            );
         }
         let dump = Dump {
             applied: self.applied,
@@ -296,8 +343,8 @@ impl Machine {
     /// # Errors
     /// [`StoreError::Corrupt`] for bytes that are no dump; nothing has changed then.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let dump: Dump =
-            serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt("snapshot", e.to_string()))?;
+        let dump: Dump = serde_json::from_slice(bytes)
+            .map_err(|e| StoreError::corrupt("snapshot", e.to_string()))?;
         let mut batch = Batch::default();
         for family in Family::ALL {
             for (key, _) in self.kv.scan(family, &[], usize::MAX)? {

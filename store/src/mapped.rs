@@ -22,7 +22,10 @@ impl AsRef<[u8]> for Mapping {
 /// The kernel's, and `InvalidInput` when the file is shorter than `len` (touching such a map would be a SIGBUS).
 pub fn map_readonly(file: &File, len: u64) -> io::Result<Bytes> {
     if file.metadata()?.len() < len {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "file is shorter than the range to map"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "file is shorter than the range to map",
+        ));
     }
     // SAFETY: A segment file is allocated to its full length before it is mapped and is never shortened while the
     // process lives (deleting the name keeps the pages). Slices of a map are handed out only for committed

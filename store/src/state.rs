@@ -51,7 +51,8 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 }
 
 fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt(format!("metadata: {what}"), e.to_string()))
+    serde_json::from_slice(bytes)
+        .map_err(|e| StoreError::corrupt(format!("metadata: {what}"), e.to_string()))
 }
 
 fn offset_key(group: &str, topic: &str, queue_id: i32) -> Vec<u8> {
@@ -62,13 +63,18 @@ fn kv_key(namespace: &str, key: &str) -> Vec<u8> {
     format!("{namespace}\0{key}").into_bytes()
 }
 
-fn for_each(kv: &dyn Kv, family: Family, mut visit: impl FnMut(&str, &[u8]) -> Result<()>) -> Result<()> {
+fn for_each(
+    kv: &dyn Kv,
+    family: Family,
+    mut visit: impl FnMut(&str, &[u8]) -> Result<()>,
+) -> Result<()> {
     let mut from = Vec::new();
     loop {
         let pairs = kv.scan(family, &from, LOAD_CHUNK)?;
         for (key, value) in &pairs {
-            let name = std::str::from_utf8(key)
-                .map_err(|_| StoreError::corrupt(format!("metadata: {}", family.name()), "a key is not UTF-8"))?;
+            let name = std::str::from_utf8(key).map_err(|_| {
+                StoreError::corrupt(format!("metadata: {}", family.name()), "a key is not UTF-8")
+            })?;
             visit(name, value)?;
         }
         match pairs.last() {
@@ -117,14 +123,26 @@ impl State {
         for_each(kv, Family::Offsets, |name, value| {
             let mut parts = name.split('\0');
             let parsed = (|| {
-                let (group, topic, queue) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
-                Some((group, topic, queue, i64::from_be_bytes(value.try_into().ok()?)))
+                let (group, topic, queue) =
+                    (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
+                Some((
+                    group,
+                    topic,
+                    queue,
+                    i64::from_be_bytes(value.try_into().ok()?),
+                ))
             })();
             let Some((group, topic, queue, offset)) = parsed else {
-                return Err(StoreError::corrupt("metadata: consumer offsets", format!("key {name:?}")));
+                return Err(StoreError::corrupt(
+                    "metadata: consumer offsets",
+                    format!("key {name:?}"),
+                ));
             };
             let group = offsets.entry(group.to_owned()).or_default();
-            group.entry(topic.to_owned()).or_default().insert(queue, offset);
+            group
+                .entry(topic.to_owned())
+                .or_default()
+                .insert(queue, offset);
             Ok(())
         })?;
         let mut kv_config = Map::default();
@@ -160,7 +178,7 @@ impl State {
 
     /// Version of the topic table; `state_version` is 0 here, the broker puts its term there when it registers.
     pub fn topic_version(&self) -> DataVersion {
-        self.topic_version.read().clone()
+        *self.topic_version.read()
     }
 
     /// One subscription group.
@@ -175,36 +193,53 @@ impl State {
 
     /// Version of the group table.
     pub fn group_version(&self) -> DataVersion {
-        self.group_version.read().clone()
+        *self.group_version.read()
     }
 
     /// A committed consumer offset.
     pub fn offset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        self.offsets.read().get(group)?.get(topic)?.get(&queue_id).copied()
+        self.offsets
+            .read()
+            .get(group)?
+            .get(topic)?
+            .get(&queue_id)
+            .copied()
     }
 
     /// All offsets of a group.
     pub fn offsets_of(&self, group: &str) -> Vec<OffsetCommit> {
         let offsets = self.offsets.read();
-        let Some(topics) = offsets.get(group) else { return Vec::new() };
+        let Some(topics) = offsets.get(group) else {
+            return Vec::new();
+        };
         let one = |topic: &String, (queue_id, offset): (&i32, &i64)| OffsetCommit {
             group: group.to_owned(),
             topic: topic.clone(),
             queue_id: *queue_id,
             offset: *offset,
         };
-        topics.iter().flat_map(|(topic, queues)| queues.iter().map(move |q| one(topic, q))).collect()
+        topics
+            .iter()
+            .flat_map(|(topic, queues)| queues.iter().map(move |q| one(topic, q)))
+            .collect()
     }
 
     /// Groups that have consumed from a topic.
     pub fn groups_with_offsets(&self, topic: &str) -> Vec<String> {
         let offsets = self.offsets.read();
-        offsets.iter().filter(|(_, topics)| topics.contains_key(topic)).map(|(group, _)| group.clone()).collect()
+        offsets
+            .iter()
+            .filter(|(_, topics)| topics.contains_key(topic))
+            .map(|(group, _)| group.clone())
+            .collect()
     }
 
     /// A KV config.
     pub fn kv(&self, namespace: &str, key: &str) -> Option<String> {
-        self.kv_config.read().get(&(namespace.to_owned(), key.to_owned())).cloned()
+        self.kv_config
+            .read()
+            .get(&(namespace.to_owned(), key.to_owned()))
+            .cloned()
     }
 
     /// Timers due at `now_ms`, earliest first. Reads the metadata store: not for async threads.
@@ -223,22 +258,32 @@ impl State {
     /// [`StoreError::Metadata`].
     pub fn next_timer_ms(&self) -> Result<Option<i64>> {
         let first = self.kv.scan(Family::Timers, &[], 1)?;
-        Ok(first.first().and_then(|(key, _)| TimerKey::decode(key)).map(|key| key.deliver_at_ms))
+        Ok(first
+            .first()
+            .and_then(|(key, _)| TimerKey::decode(key))
+            .map(|key| key.deliver_at_ms))
     }
 
     fn next_version(version: &RwLock<DataVersion>, now_ms: i64) -> DataVersion {
-        let mut next = version.read().clone();
+        let mut next = *version.read();
         next.timestamp = now_ms;
         next.counter += 1;
         next
     }
 
     /// Changes memory and adds the same change to `batch`.
-    pub(crate) fn apply(&self, command: Command, batch: &mut Batch, touched: &mut Touched) -> Result<()> {
+    pub(crate) fn apply(
+        &self,
+        command: Command,
+        batch: &mut Batch,
+        touched: &mut Touched,
+    ) -> Result<()> {
         match command {
             Command::PutTopic { config, now_ms } => {
                 batch.put(Family::Topics, config.topic_name.as_bytes(), json(&config)?);
-                self.topics.write().insert(config.topic_name.clone(), Arc::new(config));
+                self.topics
+                    .write()
+                    .insert(config.topic_name.clone(), Arc::new(config));
                 self.topics_moved(now_ms, batch, touched)?;
             }
             Command::DeleteTopic { topic, now_ms } => {
@@ -253,7 +298,9 @@ impl State {
             }
             Command::PutGroup { config, now_ms } => {
                 batch.put(Family::Groups, config.group_name.as_bytes(), json(&config)?);
-                self.groups.write().insert(config.group_name.clone(), Arc::new(config));
+                self.groups
+                    .write()
+                    .insert(config.group_name.clone(), Arc::new(config));
                 self.groups_moved(now_ms, batch, touched)?;
             }
             Command::DeleteGroup {
@@ -278,10 +325,17 @@ impl State {
                     let key = offset_key(&one.group, &one.topic, one.queue_id);
                     batch.put(Family::Offsets, key, one.offset.to_be_bytes());
                     let group = table.entry(one.group).or_default();
-                    group.entry(one.topic).or_default().insert(one.queue_id, one.offset);
+                    group
+                        .entry(one.topic)
+                        .or_default()
+                        .insert(one.queue_id, one.offset);
                 }
             }
-            Command::PutKv { namespace, key, value } => {
+            Command::PutKv {
+                namespace,
+                key,
+                value,
+            } => {
                 batch.put(Family::KvConfig, kv_key(&namespace, &key), value.as_bytes());
                 self.kv_config.write().insert((namespace, key), value);
             }

@@ -39,10 +39,15 @@ impl DirectoryLock {
         let path = dir.join("lock");
         let failed = |e| StoreError::io(format!("open {}", path.display()), e);
         fs::create_dir_all(dir).map_err(failed)?;
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            StoreError::Refused(format!("{} is in use by another process", dir.display()))
-        })?;
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+            |_| StoreError::Refused(format!("{} is in use by another process", dir.display())),
+        )?;
         Ok(Self {
             dir: dir.to_path_buf(),
             _file: file,
@@ -99,19 +104,28 @@ impl Store {
         let mut machine = Machine::load(kv, state.clone(), queues.clone())?;
 
         let (purged, last) = log.bounds();
-        let behind = machine.applied().filter(|a| last.is_none_or(|last| last.index < a.index));
+        let behind = machine
+            .applied()
+            .filter(|a| last.is_none_or(|last| last.index < a.index));
         if let Some(applied) = behind {
-            let lost = format!("metadata is at entry {}, the log ends at {:?}", applied.index, last.map(|l| l.index));
+            let lost = format!(
+                "metadata is at entry {}, the log ends at {:?}",
+                applied.index,
+                last.map(|l| l.index)
+            );
             if purged.is_some() {
                 return Err(StoreError::corrupt(
                     dir.display().to_string(),
-                    format!("{lost}, and the log no longer begins at its first entry: set this directory aside"),
+                    format!(
+                        "{lost}, and the log no longer begins at its first entry: set this directory aside"
+                    ),
                 ));
             }
             tracing::warn!("{lost}: unsynced log was lost; all state is rebuilt from the log");
             queues.clear()?;
             drop((machine, state));
-            vfs.remove_dir_all(&metadata).map_err(|e| StoreError::io("remove the metadata store", e))?;
+            vfs.remove_dir_all(&metadata)
+                .map_err(|e| StoreError::io("remove the metadata store", e))?;
             log.close();
             drop((log, queues, lock));
             return Store::open(dir, options);

@@ -20,7 +20,12 @@ pub enum Boundary {
 ///
 /// # Errors
 /// I/O or damage. Reads messages: not for async threads.
-pub fn offset_at(log: &CommitLog, queue: &ConsumeQueue, timestamp_ms: i64, boundary: Boundary) -> Result<i64> {
+pub fn offset_at(
+    log: &CommitLog,
+    queue: &ConsumeQueue,
+    timestamp_ms: i64,
+    boundary: Boundary,
+) -> Result<i64> {
     let (min, max) = (queue.min(), queue.max());
     let (mut low, mut high) = (min, max);
     // First offset whose time is beyond the boundary.
@@ -29,11 +34,20 @@ pub fn offset_at(log: &CommitLog, queue: &ConsumeQueue, timestamp_ms: i64, bound
         let stored = match queue.read(middle, 1)?.first() {
             Some(entry) => {
                 let bytes = log.read_record(entry.physical_offset as u64, entry.size)?;
-                let view = StoredRecord::parse(&bytes)
-                    .map_err(|e| StoreError::corrupt(format!("message at {}", entry.physical_offset), e.to_string()))?;
+                let view = StoredRecord::parse(&bytes).map_err(|e| {
+                    StoreError::corrupt(
+                        format!("message at {}", entry.physical_offset),
+                        e.to_string(),
+                    )
+                })?;
                 view.store_timestamp()
             }
-            None => return Err(StoreError::corrupt("consume queue", format!("no entry {middle}"))),
+            None => {
+                return Err(StoreError::corrupt(
+                    "consume queue",
+                    format!("no entry {middle}"),
+                ));
+            }
         };
         let before = match boundary {
             Boundary::Lower => stored < timestamp_ms,

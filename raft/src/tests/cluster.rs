@@ -46,7 +46,9 @@ async fn one_replica_serves_and_keeps_everything_over_restarts() {
         let replica = replicas[0].as_ref().expect("runs");
         for i in 0..50 {
             let body = format!("{round}-{i}");
-            let placed = send(replica, vec![message(0, &body)], None).await.expect("acknowledged");
+            let placed = send(replica, vec![message(0, &body)], None)
+                .await
+                .expect("acknowledged");
             assert_eq!(placed[0].queue_offset, expected.len() as i64);
             expected.push(body);
         }
@@ -82,17 +84,29 @@ async fn a_killed_leader_is_replaced_and_nothing_acknowledged_is_lost() {
             if sent.iter().all(|body| found.contains(body)) {
                 break;
             }
-            assert!(Instant::now() < deadline, "a replica did not catch up: {} of {}", found.len(), sent.len());
+            assert!(
+                Instant::now() < deadline,
+                "a replica did not catch up: {} of {}",
+                found.len(),
+                sent.len()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
     close_all(replicas).await;
 
     let log = |nth: usize| {
-        let path = dir.path().join(&peers[nth].name).join("commitlog/segments").join(format!("{:020}", 0));
+        let path = dir
+            .path()
+            .join(&peers[nth].name)
+            .join("commitlog/segments")
+            .join(format!("{:020}", 0));
         std::fs::read(path).expect("a segment")
     };
-    assert!(log(0) == log(1) && log(1) == log(2), "replicas with the same log have byte-identical segments");
+    assert!(
+        log(0) == log(1) && log(1) == log(2),
+        "replicas with the same log have byte-identical segments"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,11 +126,21 @@ async fn a_minority_acknowledges_nothing() {
         // With the leader's level the lease may still run for a moment.
         tokio::time::sleep(Duration::from_millis(600)).await;
         let result = send(replica, vec![message(0, "alone")], Some(ack)).await;
-        assert!(matches!(result, Err(ProposeError::Unknown | ProposeError::NoLeader)), "{result:?}");
-        assert!(started.elapsed() < Duration::from_secs(4), "answered before the client gives up");
+        assert!(
+            matches!(result, Err(ProposeError::Unknown | ProposeError::NoLeader)),
+            "{result:?}"
+        );
+        assert!(
+            started.elapsed() < Duration::from_secs(4),
+            "answered before the client gives up"
+        );
     }
     assert!(!replica.is_serving());
-    assert_eq!(bodies(replica, 0), ["before"], "what is not committed is not shown");
+    assert_eq!(
+        bodies(replica, 0),
+        ["before"],
+        "what is not committed is not shown"
+    );
     close_all(replicas).await;
 }
 
@@ -145,12 +169,28 @@ async fn commands_and_messages_of_one_proposal_reach_every_replica() {
         topic_name: "T".into(),
         ..TopicConfig::default()
     };
-    replica.propose_commands(vec![Command::PutTopic { config, now_ms: 7 }]).await.expect("applied");
+    replica
+        .propose_commands(vec![Command::PutTopic { config, now_ms: 7 }])
+        .await
+        .expect("applied");
     assert!(replica.state().topic("T").is_some());
-    send(replica, vec![message(0, "a"), message(3, "b")], None).await.expect("acknowledged");
-    replica.propose_commands(vec![Command::DeleteTopic { topic: "T".into(), now_ms: 8 }]).await.expect("applied");
-    let placed = send(replica, vec![message(0, "again")], None).await.expect("acknowledged");
-    assert_eq!(placed[0].queue_offset, 0, "a topic made again starts at offset 0");
+    send(replica, vec![message(0, "a"), message(3, "b")], None)
+        .await
+        .expect("acknowledged");
+    replica
+        .propose_commands(vec![Command::DeleteTopic {
+            topic: "T".into(),
+            now_ms: 8,
+        }])
+        .await
+        .expect("applied");
+    let placed = send(replica, vec![message(0, "again")], None)
+        .await
+        .expect("acknowledged");
+    assert_eq!(
+        placed[0].queue_offset, 0,
+        "a topic made again starts at offset 0"
+    );
     let deadline = Instant::now() + Duration::from_secs(5);
     for replica in replicas.iter().flatten() {
         while bodies(replica, 0) != ["again"] {

@@ -53,7 +53,11 @@ impl RaftLogStorage<TypeConfig> for Anchored {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         self.inner.save_vote(vote).await
     }
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -88,7 +92,11 @@ impl StoreBuilder<TypeConfig, Anchored, StateMachine, TempDir> for Builder {
         let store = Store::open(dir.path(), &options).expect("opens");
         let lease = Arc::new(Lease::new(Duration::from_secs(1)));
         let log = store.log.clone();
-        let machine = StateMachine::new(Arc::new(Mutex::new(store.machine)), log.clone(), Arc::<Counter>::default());
+        let machine = StateMachine::new(
+            Arc::new(Mutex::new(store.machine)),
+            log.clone(),
+            Arc::<Counter>::default(),
+        );
         let anchored = Anchored {
             inner: LogStorage::new(log.clone(), lease),
             log,
@@ -99,6 +107,11 @@ impl StoreBuilder<TypeConfig, Anchored, StateMachine, TempDir> for Builder {
 
 #[test]
 fn openraft_storage_conformance() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(Suite::test_all(Builder)).expect("conforms");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime
+        .block_on(Suite::test_all(Builder))
+        .expect("conforms");
 }

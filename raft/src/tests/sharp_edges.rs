@@ -22,13 +22,20 @@ fn the_settings_that_keep_raft_safe_here() {
     let config = config(&options(dir.path(), &peers(3), 0)).expect("valid");
     assert_eq!(config.enable_leader_restore, Some(false));
     assert_eq!(config.enable_pre_vote, Some(true));
-    assert!(!config.enable_elect, "campaigning starts after the quiet time");
+    assert!(
+        !config.enable_elect,
+        "campaigning starts after the quiet time"
+    );
 }
 
 #[test]
 fn a_term_has_one_leader() {
     let (a, b) = (LeaderId::new(5, 1), LeaderId::new(5, 2));
-    assert_eq!(a.partial_cmp(&b), None, "two candidates of a term are not ordered: the second is refused");
+    assert_eq!(
+        a.partial_cmp(&b),
+        None,
+        "two candidates of a term are not ordered: the second is refused"
+    );
 }
 
 #[test]
@@ -40,13 +47,26 @@ fn a_purge_beyond_the_log_is_refused() {
         flush_interval: Duration::from_millis(50),
     };
     let store = Store::open(dir.path(), &log).expect("opens");
-    let refused = store.log.purge(EntryId { term: 3, index: 10 }, Box::new(|_| {}));
-    assert!(refused.is_err(), "openraft asks for this when the log is shorter than the applied state");
+    let refused = store
+        .log
+        .purge(EntryId { term: 3, index: 10 }, Box::new(|_| {}));
+    assert!(
+        refused.is_err(),
+        "openraft asks for this when the log is shorter than the applied state"
+    );
     store.log.close();
 }
 
-async fn ask_for_vote(addr: &str, call: &Call, term: u64) -> Result<pb::VoteResponse, tonic::Status> {
-    let channel = endpoint(addr, Duration::from_secs(1)).expect("an address").connect().await.expect("connects");
+async fn ask_for_vote(
+    addr: &str,
+    call: &Call,
+    term: u64,
+) -> Result<pb::VoteResponse, tonic::Status> {
+    let channel = endpoint(addr, Duration::from_secs(1))
+        .expect("an address")
+        .connect()
+        .await
+        .expect("connects");
     let mut client = PeerClient::new(channel);
     let request = pb::VoteRequest {
         vote: Some(pb::Vote {
@@ -61,7 +81,10 @@ async fn ask_for_vote(addr: &str, call: &Call, term: u64) -> Result<pb::VoteResp
         leadership_transfer: false,
         pre_vote: false,
     };
-    client.request_vote(call.sign(request).expect("signs")).await.map(tonic::Response::into_inner)
+    client
+        .request_vote(call.sign(request).expect("signs"))
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,9 +96,19 @@ async fn a_restarted_voter_gives_no_vote_while_an_old_lease_may_run() {
         replicas.push(Some(open(dir.path(), &peers, nth).await));
     }
     let leader = serving(&replicas).await;
-    send(replicas[leader].as_ref().expect("runs"), vec![message(0, "x")], None).await.expect("acknowledged");
+    send(
+        replicas[leader].as_ref().expect("runs"),
+        vec![message(0, "x")],
+        None,
+    )
+    .await
+    .expect("acknowledged");
     let identity = std::fs::read_to_string(dir.path().join("n0/identity")).expect("an identity");
-    let cluster_id = identity.split("\"cluster_id\": \"").nth(1).and_then(|s| s.split('"').next()).expect("an id");
+    let cluster_id = identity
+        .split("\"cluster_id\": \"")
+        .nth(1)
+        .and_then(|s| s.split('"').next())
+        .expect("an id");
     let call = Call {
         set: "broker-t".into(),
         cluster_id: cluster_id.to_owned(),
@@ -83,25 +116,44 @@ async fn a_restarted_voter_gives_no_vote_while_an_old_lease_may_run() {
         to: 1,
     };
     for replica in replicas.iter_mut() {
-        replica.take().expect("runs").shutdown().await.expect("closes");
+        replica
+            .take()
+            .expect("runs")
+            .shutdown()
+            .await
+            .expect("closes");
     }
 
     let opened = Instant::now();
     let replica = open(dir.path(), &peers, 0).await;
     let early = ask_for_vote(&peers[0].addr, &call, 90).await;
-    assert!(opened.elapsed() < Duration::from_millis(400), "the test itself was fast enough");
+    assert!(
+        opened.elapsed() < Duration::from_millis(400),
+        "the test itself was fast enough"
+    );
     assert_eq!(early.expect_err("refused").code(), tonic::Code::Unavailable);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let late = ask_for_vote(&peers[0].addr, &call, 91).await.expect("answered");
-    assert!(late.granted, "after the quiet time a better candidate gets the vote");
+    let late = ask_for_vote(&peers[0].addr, &call, 91)
+        .await
+        .expect("answered");
+    assert!(
+        late.granted,
+        "after the quiet time a better candidate gets the vote"
+    );
     let other = Call {
         cluster_id: "another".into(),
         ..call.clone()
     };
     let stranger = ask_for_vote(&peers[0].addr, &other, 92).await;
-    assert_eq!(stranger.expect_err("refused").code(), tonic::Code::PermissionDenied);
+    assert_eq!(
+        stranger.expect_err("refused").code(),
+        tonic::Code::PermissionDenied
+    );
     let wrong_target = ask_for_vote(&peers[0].addr, &Call { to: 2, ..call }, 93).await;
-    assert_eq!(wrong_target.expect_err("refused").code(), tonic::Code::PermissionDenied);
+    assert_eq!(
+        wrong_target.expect_err("refused").code(),
+        tonic::Code::PermissionDenied
+    );
     replica.shutdown().await.expect("closes");
 }
 
@@ -109,7 +161,10 @@ async fn a_restarted_voter_gives_no_vote_while_an_old_lease_may_run() {
 async fn a_list_with_a_silent_peer_founds_nothing() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let two = [open(dir.path(), &peers, 0).await, open(dir.path(), &peers, 1).await];
+    let two = [
+        open(dir.path(), &peers, 0).await,
+        open(dir.path(), &peers, 1).await,
+    ];
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(two.iter().all(|r| r.role().leader.is_none()));
     let third = open(dir.path(), &peers, 2).await;
@@ -129,10 +184,21 @@ async fn a_wiped_directory_does_not_vote_as_its_old_self() {
         replicas.push(Some(open(dir.path(), &peers, nth).await));
     }
     let leader = serving(&replicas).await;
-    send(replicas[leader].as_ref().expect("runs"), vec![message(0, "kept")], None).await.expect("acknowledged");
+    send(
+        replicas[leader].as_ref().expect("runs"),
+        vec![message(0, "kept")],
+        None,
+    )
+    .await
+    .expect("acknowledged");
     // Everything stops; two of three directories are wiped: they must not found a new, empty set over the old one.
     for replica in replicas.iter_mut() {
-        replica.take().expect("runs").shutdown().await.expect("closes");
+        replica
+            .take()
+            .expect("runs")
+            .shutdown()
+            .await
+            .expect("closes");
     }
     let kept = (0..3).find(|n| *n != leader).expect("a follower");
     for nth in (0..3).filter(|n| *n != kept) {
@@ -143,9 +209,16 @@ async fn a_wiped_directory_does_not_vote_as_its_old_self() {
         again.push(open(dir.path(), &peers, nth).await);
     }
     tokio::time::sleep(Duration::from_millis(2000)).await;
-    assert!(again.iter().all(|r| !r.is_serving()), "no majority of the old set is there");
+    assert!(
+        again.iter().all(|r| !r.is_serving()),
+        "no majority of the old set is there"
+    );
     for nth in (0..3).filter(|n| *n != kept) {
-        assert_eq!(again[nth].role().members, [], "a wiped directory is a member of nothing");
+        assert_eq!(
+            again[nth].role().members,
+            [],
+            "a wiped directory is a member of nothing"
+        );
     }
     // It was a follower; whether it had applied the message is not asked here, only that its log is still there.
     assert!(again[kept].log_range().1 > 0);

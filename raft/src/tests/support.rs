@@ -74,7 +74,9 @@ pub fn options(dir: &Path, peers: &[Peer], nth: usize) -> ReplicaOptions {
 
 /// Opens one replica.
 pub async fn open(dir: &Path, peers: &[Peer], nth: usize) -> Replica {
-    Replica::open(options(dir, peers, nth), Arc::new(Counter::default())).await.expect("opens")
+    Replica::open(options(dir, peers, nth), Arc::new(Counter::default()))
+        .await
+        .expect("opens")
 }
 
 /// A message to topic `T`.
@@ -97,7 +99,11 @@ pub fn message(queue_id: i32, body: &str) -> NewMessage {
 }
 
 /// Proposes messages and waits.
-pub async fn send(replica: &Replica, messages: Vec<NewMessage>, ack: Option<AckLevel>) -> Result<Vec<Placed>, ProposeError> {
+pub async fn send(
+    replica: &Replica,
+    messages: Vec<NewMessage>,
+    ack: Option<AckLevel>,
+) -> Result<Vec<Placed>, ProposeError> {
     let (tx, rx) = oneshot::channel();
     let proposal = Proposal {
         messages,
@@ -116,7 +122,9 @@ pub async fn send(replica: &Replica, messages: Vec<NewMessage>, ack: Option<AckL
 pub async fn serving(replicas: &[Option<Replica>]) -> usize {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let found = replicas.iter().position(|r| r.as_ref().is_some_and(Replica::is_serving));
+        let found = replicas
+            .iter()
+            .position(|r| r.as_ref().is_some_and(Replica::is_serving));
         if let Some(nth) = found {
             return nth;
         }
@@ -128,11 +136,18 @@ pub async fn serving(replicas: &[Option<Replica>]) -> usize {
 /// Bodies of a queue, as consumers read them.
 pub fn bodies(replica: &Replica, queue_id: i32) -> Vec<String> {
     let (min, max) = replica.queue_range("T", queue_id).unwrap_or((0, 0));
-    let entries = replica.read_queue("T", queue_id, min, (max - min) as usize).expect("reads");
+    let entries = replica
+        .read_queue("T", queue_id, min, (max - min) as usize)
+        .expect("reads");
     let body = |entry: &crate::QueueEntry| {
-        let bytes = replica.read_record(entry.physical_offset, entry.size).expect("reads");
+        let bytes = replica
+            .read_record(entry.physical_offset, entry.size)
+            .expect("reads");
         let view = raftmq_remoting::message::StoredRecord::parse(&bytes).expect("a record");
-        assert_eq!((view.queue_offset(), view.physical_offset()), (entry.queue_offset, entry.physical_offset));
+        assert_eq!(
+            (view.queue_offset(), view.physical_offset()),
+            (entry.queue_offset, entry.physical_offset)
+        );
         String::from_utf8_lossy(view.body()).into_owned()
     };
     entries.iter().map(body).collect()

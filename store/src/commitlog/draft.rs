@@ -4,7 +4,9 @@
 use bytes::{Bytes, BytesMut};
 use raftmq_remoting::message::{self, NewMessage, StoredRecord};
 
-use super::format::{COMMAND_HEADER_LEN, COMMAND_MAGIC, EntryKind, HEADER_LEN, Header, MAX_ENTRY_LEN};
+use super::format::{
+    COMMAND_HEADER_LEN, COMMAND_MAGIC, EntryKind, HEADER_LEN, Header, MAX_ENTRY_LEN,
+};
 use super::queue_offsets::QueueOffsets;
 use crate::command::Command;
 use crate::error::{Result, StoreError};
@@ -140,7 +142,11 @@ impl Draft {
     }
 
     /// Gives every message its queue offset, physical offset and store time, then seals the entry.
-    pub(crate) fn stamp(mut self, place: Place, offsets: &mut QueueOffsets) -> Result<(Header, Bytes, Vec<Placed>)> {
+    pub(crate) fn stamp(
+        mut self,
+        place: Place,
+        offsets: &mut QueueOffsets,
+    ) -> Result<(Header, Bytes, Vec<Placed>)> {
         let mut placed = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let at = match step {
@@ -161,7 +167,12 @@ impl Draft {
                 physical_offset: (place.position + at as u64) as i64,
                 store_timestamp: place.store_timestamp,
             };
-            message::stamp(record, one.queue_offset, one.physical_offset, one.store_timestamp);
+            message::stamp(
+                record,
+                one.queue_offset,
+                one.physical_offset,
+                one.store_timestamp,
+            );
             placed.push(one);
         }
         let header = Header {

@@ -29,7 +29,8 @@ impl EntryIndex {
     pub fn add(&mut self, index: u64, position: u64, segment_size: u64) {
         let keep = match self.points.last() {
             Some(last) => {
-                position / segment_size != last.position / segment_size || position - last.position >= POINT_EVERY
+                position / segment_size != last.position / segment_size
+                    || position - last.position >= POINT_EVERY
             }
             None => true,
         };
@@ -86,11 +87,15 @@ impl EntryIndex {
     /// [`StoreError::Corrupt`]; the caller scans the segment instead.
     pub fn load_segment(&mut self, base: u64, bytes: &[u8]) -> Result<()> {
         let bad = |detail: &str| StoreError::corrupt(format!("index of segment {base}"), detail);
-        if bytes.len() < IDX_HEADER_LEN || !(bytes.len() - IDX_HEADER_LEN).is_multiple_of(POINT_LEN) {
+        if bytes.len() < IDX_HEADER_LEN || !(bytes.len() - IDX_HEADER_LEN).is_multiple_of(POINT_LEN)
+        {
             return Err(bad("length"));
         }
         let word = |at: usize| super::format::read_u32(bytes, at).unwrap_or(0);
-        if word(0) != IDX_MAGIC || word(4) != crc32c::crc32c(&bytes[8..]) || bytes[8..16] != base.to_be_bytes() {
+        if word(0) != IDX_MAGIC
+            || word(4) != crc32c::crc32c(&bytes[8..])
+            || bytes[8..16] != base.to_be_bytes()
+        {
             return Err(bad("magic, checksum or base"));
         }
         let mut points = Vec::with_capacity((bytes.len() - IDX_HEADER_LEN) / POINT_LEN);
@@ -127,7 +132,9 @@ mod tests {
 
         let mut again = EntryIndex::default();
         for base in (0..4).map(|s| s << 20) {
-            again.load_segment(base, &index.encode_segment(base, base + (1 << 20))).expect("loads");
+            again
+                .load_segment(base, &index.encode_segment(base, base + (1 << 20)))
+                .expect("loads");
         }
         assert_eq!(index.points, again.points);
         let mut damaged = index.encode_segment(0, 1 << 20);

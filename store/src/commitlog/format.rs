@@ -117,7 +117,9 @@ impl Header {
             kind: EntryKind::from_u8(bytes[52])?,
         };
         let size = header.size as usize;
-        (HEADER_LEN..=MAX_ENTRY_LEN).contains(&size).then_some(header)
+        (HEADER_LEN..=MAX_ENTRY_LEN)
+            .contains(&size)
+            .then_some(header)
     }
 
     /// Writes the header into the first [`HEADER_LEN`] bytes of `entry` and computes the CRC over all of `entry`.
@@ -155,11 +157,17 @@ pub fn check_entry(entry: &[u8]) -> Result<Header> {
     };
     let place = || format!("log entry {} at {}", header.index, header.position);
     if header.size as usize != entry.len() {
-        return Err(StoreError::corrupt(place(), format!("size {} in {} bytes", header.size, entry.len())));
+        return Err(StoreError::corrupt(
+            place(),
+            format!("size {} in {} bytes", header.size, entry.len()),
+        ));
     }
     let crc = compute_crc(entry);
     if crc != header.crc {
-        return Err(StoreError::corrupt(place(), format!("crc {crc:08x}, header says {:08x}", header.crc)));
+        return Err(StoreError::corrupt(
+            place(),
+            format!("crc {crc:08x}, header says {:08x}", header.crc),
+        ));
     }
     Ok(header)
 }
@@ -189,11 +197,17 @@ pub fn records(entry: &[u8]) -> impl Iterator<Item = Result<Record<'_>>> {
         let size = read_u32(rest, 0).unwrap_or(0) as usize;
         let Some(magic) = read_u32(rest, RECORD_MAGIC_AT) else {
             at = entry.len();
-            return Some(Err(StoreError::corrupt("log entry", "a record of less than 8 bytes")));
+            return Some(Err(StoreError::corrupt(
+                "log entry",
+                "a record of less than 8 bytes",
+            )));
         };
         if size < COMMAND_HEADER_LEN || size > rest.len() {
             at = entry.len();
-            return Some(Err(StoreError::corrupt("log entry", format!("a record of {size} bytes"))));
+            return Some(Err(StoreError::corrupt(
+                "log entry",
+                format!("a record of {size} bytes"),
+            )));
         }
         let bytes = &rest[..size];
         let start = at;
@@ -220,5 +234,7 @@ pub fn segment_name(base: u64) -> String {
 
 /// The base position a segment's name says.
 pub fn parse_segment_name(name: &str) -> Option<u64> {
-    (name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok()).flatten()
+    (name.len() == 20 && name.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| name.parse().ok())
+        .flatten()
 }

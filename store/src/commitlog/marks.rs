@@ -35,7 +35,9 @@ impl Mark {
         let text = std::str::from_utf8(bytes).ok()?;
         let (json, crc) = text.split_once('\n')?;
         let crc = u32::from_str_radix(crc.trim_end(), 16).ok()?;
-        (crc == crc32c::crc32c(json.as_bytes())).then(|| serde_json::from_str(json).ok()).flatten()
+        (crc == crc32c::crc32c(json.as_bytes()))
+            .then(|| serde_json::from_str(json).ok())
+            .flatten()
     }
 
     /// Reads a mark; `None` when there is no such file.
@@ -46,13 +48,16 @@ impl Mark {
         if !fs.exists(path) {
             return Ok(None);
         }
-        let bytes = fs.read(path).map_err(|e| StoreError::io(format!("read {}", path.display()), e))?;
+        let bytes = fs
+            .read(path)
+            .map_err(|e| StoreError::io(format!("read {}", path.display()), e))?;
         let damaged = || StoreError::corrupt(path.display().to_string(), "bad checksum");
         Mark::decode(&bytes).map(Some).ok_or_else(damaged)
     }
 
     /// Replaces the file, durably.
     pub fn save(&self, fs: &dyn FileSystem, path: &Path) -> Result<()> {
-        fs.replace(path, &self.encode()).map_err(|e| StoreError::io(format!("replace {}", path.display()), e))
+        fs.replace(path, &self.encode())
+            .map_err(|e| StoreError::io(format!("replace {}", path.display()), e))
     }
 }

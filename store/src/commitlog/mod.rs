@@ -208,7 +208,9 @@ impl CommitLog {
         }
         // Everything to be removed, oldest first; what fell out of the tail comes from the files.
         let first = last.map_or(0, |l| l + 1);
-        let removed = self.shared.collect_entries(&state, first, present.index + 1)?;
+        let removed = self
+            .shared
+            .collect_entries(&state, first, present.index + 1)?;
         let purged = state.purged;
         for entry in removed.iter().rev() {
             state.offsets.undo(&entry.header, &entry.bytes)?;
@@ -218,9 +220,16 @@ impl CommitLog {
         match removed.first() {
             Some(first) if last.is_some() && last != floor => {
                 // The entry before the first removed one tells the new end.
-                let before = self.shared.collect_entries(&state, first.header.index - 1, first.header.index)?;
+                let before = self.shared.collect_entries(
+                    &state,
+                    first.header.index - 1,
+                    first.header.index,
+                )?;
                 let Some(before) = before.first() else {
-                    return Err(StoreError::corrupt("log", format!("no entry {}", first.header.index - 1)));
+                    return Err(StoreError::corrupt(
+                        "log",
+                        format!("no entry {}", first.header.index - 1),
+                    ));
                 };
                 state.last_start = before.header.position;
                 state.last = Some(Mark {
@@ -241,7 +250,11 @@ impl CommitLog {
         }
         let end = state.end();
         let checkpoint = state.checkpoint_at(end).map(|mark| mark.encode());
-        self.send(Op::Truncate { end, checkpoint, done });
+        self.send(Op::Truncate {
+            end,
+            checkpoint,
+            done,
+        });
         Ok(())
     }
 
@@ -271,12 +284,19 @@ impl CommitLog {
                 }
             }
         } else {
-            let entries = self.shared.collect_entries(&state, upto.index, upto.index + 2)?;
+            let entries = self
+                .shared
+                .collect_entries(&state, upto.index, upto.index + 2)?;
             let (position, crc) = match entries.first() {
                 Some(entry) if entry.header.index == upto.index => (entry.end(), entry.header.crc),
                 // A log whose first entries were never here begins right after what is purged.
                 Some(next) => (next.header.position, next.header.previous_crc),
-                None => return Err(StoreError::corrupt("log", format!("no entry {} to purge up to", upto.index))),
+                None => {
+                    return Err(StoreError::corrupt(
+                        "log",
+                        format!("no entry {} to purge up to", upto.index),
+                    ));
+                }
             };
             Mark {
                 index: upto.index,
@@ -342,7 +362,9 @@ impl CommitLog {
         let mut bytes = 0;
         let mut out = Vec::new();
         for index in from..to {
-            let Some(entry) = state.tail.get(index) else { break };
+            let Some(entry) = state.tail.get(index) else {
+                break;
+            };
             bytes += entry.bytes.len();
             if bytes > max_bytes && !out.is_empty() {
                 break;
@@ -360,7 +382,9 @@ impl CommitLog {
     pub fn read_entries(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<RawEntry>> {
         let (first, last, tail_first, start) = {
             let state = self.shared.state.lock();
-            let Some(last) = state.last else { return Ok(Vec::new()) };
+            let Some(last) = state.last else {
+                return Ok(Vec::new());
+            };
             let first = state.purged.map_or(0, |p| p.index + 1);
             let start = state.index.at_or_before(from.max(first));
             (first, last.index, state.tail.first_index(), start)
@@ -380,7 +404,9 @@ impl CommitLog {
             return self.read_entries_after_gap(from, to, max_bytes);
         };
         let file_to = tail_first.map_or(to, |t| to.min(t));
-        let mut out = self.shared.read_files(point.position, from, file_to, max_bytes)?;
+        let mut out = self
+            .shared
+            .read_files(point.position, from, file_to, max_bytes)?;
         let bytes: usize = out.iter().map(|e| e.bytes.len()).sum();
         if out.last().is_some_and(|e| e.header.index + 1 == file_to)
             && file_to < to
@@ -392,17 +418,29 @@ impl CommitLog {
         Ok(out)
     }
 
-    fn read_entries_after_gap(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<RawEntry>> {
+    fn read_entries_after_gap(
+        &self,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<RawEntry>> {
         let first = self.shared.state.lock().tail.first_index();
         match first {
-            Some(first) if first < to => Ok(self.read_tail(first.max(from), to, max_bytes).unwrap_or_default()),
+            Some(first) if first < to => Ok(self
+                .read_tail(first.max(from), to, max_bytes)
+                .unwrap_or_default()),
             _ => Ok(Vec::new()),
         }
     }
 
     /// Whether a record at this position is surely in memory.
     pub fn is_hot(&self, position: u64) -> bool {
-        self.shared.state.lock().tail.first_position().is_some_and(|first| position >= first)
+        self.shared
+            .state
+            .lock()
+            .tail
+            .first_position()
+            .is_some_and(|first| position >= first)
     }
 
     /// The stored message at `position`, `size` bytes, without a copy.
@@ -412,7 +450,10 @@ impl CommitLog {
     pub fn read_record(&self, position: u64, size: u32) -> Result<Bytes> {
         let committed = self.shared.committed.load(Ordering::Acquire);
         let end = position.saturating_add(u64::from(size));
-        if end > committed || size > MAX_RECORD_LEN || position < self.shared.segments.first_base().unwrap_or(0) {
+        if end > committed
+            || size > MAX_RECORD_LEN
+            || position < self.shared.segments.first_base().unwrap_or(0)
+        {
             return Err(self.out_of_range(position));
         }
         if end > self.shared.progress.written.load(Ordering::Acquire) {
@@ -424,7 +465,10 @@ impl CommitLog {
             };
             let at = (position - entry.header.position) as usize;
             if at + size as usize > entry.bytes.len() {
-                return Err(StoreError::corrupt(format!("position {position}"), "a record beyond its entry"));
+                return Err(StoreError::corrupt(
+                    format!("position {position}"),
+                    "a record beyond its entry",
+                ));
             }
             return Ok(entry.bytes.slice(at..at + size as usize));
         }
@@ -432,7 +476,10 @@ impl CommitLog {
             return Err(self.out_of_range(position));
         };
         if end > segment.base + segment.size {
-            return Err(StoreError::corrupt(format!("position {position}"), "a record beyond its segment"));
+            return Err(StoreError::corrupt(
+                format!("position {position}"),
+                "a record beyond its segment",
+            ));
         }
         let at = (position - segment.base) as usize;
         Ok(segment.map()?.slice(at..at + size as usize))
@@ -449,7 +496,10 @@ impl CommitLog {
         let view = raftmq_remoting::message::StoredRecord::parse(&bytes)
             .map_err(|e| StoreError::corrupt(format!("position {position}"), e.to_string()))?;
         if view.physical_offset() as u64 != position {
-            return Err(StoreError::corrupt(format!("position {position}"), "no message starts here"));
+            return Err(StoreError::corrupt(
+                format!("position {position}"),
+                "no message starts here",
+            ));
         }
         Ok(bytes)
     }
@@ -508,7 +558,12 @@ impl AppendBatch<'_> {
     ///
     /// # Errors
     /// [`StoreError::TooLarge`]; nothing is appended then.
-    pub fn push_draft(&mut self, id: EntryId, draft: Draft, now_ms: i64) -> Result<(RawEntry, Vec<Placed>)> {
+    pub fn push_draft(
+        &mut self,
+        id: EntryId,
+        draft: Draft,
+        now_ms: i64,
+    ) -> Result<(RawEntry, Vec<Placed>)> {
         let shared = &self.log.shared;
         let mut state = shared.state.lock();
         check_follows(&state, id);
@@ -525,7 +580,11 @@ impl AppendBatch<'_> {
         };
         let (header, bytes, placed) = draft.stamp(place, &mut state.offsets)?;
         let entry = RawEntry { header, bytes };
-        let timestamp = if placed.is_empty() { last.map_or(0, |l| l.store_timestamp) } else { store_timestamp };
+        let timestamp = if placed.is_empty() {
+            last.map_or(0, |l| l.store_timestamp)
+        } else {
+            store_timestamp
+        };
         self.finish(&mut state, entry.clone(), timestamp);
         Ok((entry, placed))
     }
@@ -543,15 +602,24 @@ impl AppendBatch<'_> {
         let position = self.place(state.end(), bytes.len())?;
         let crc = state.last.map_or(0, |l| l.crc);
         let expected = (id.index, id.term, position, crc);
-        let found = (header.index, header.term, header.position, header.previous_crc);
+        let found = (
+            header.index,
+            header.term,
+            header.position,
+            header.previous_crc,
+        );
         if expected != found {
             return Err(StoreError::corrupt(
                 format!("entry {} from the leader", id.index),
-                format!("expected (index, term, position, previous crc) {expected:?}, found {found:?}"),
+                format!(
+                    "expected (index, term, position, previous crc) {expected:?}, found {found:?}"
+                ),
             ));
         }
         state.offsets.follow(&header, &bytes)?;
-        let timestamp = last_timestamp(&bytes).unwrap_or(0).max(state.last.map_or(0, |l| l.store_timestamp));
+        let timestamp = last_timestamp(&bytes)
+            .unwrap_or(0)
+            .max(state.last.map_or(0, |l| l.store_timestamp));
         self.finish(&mut state, RawEntry { header, bytes }, timestamp);
         Ok(())
     }
@@ -584,7 +652,12 @@ impl AppendBatch<'_> {
             bytes: entry.bytes.clone(),
         });
         let written = self.log.shared.progress.written.load(Ordering::Acquire);
-        state.note(&entry, store_timestamp, self.log.shared.segments.size(), written);
+        state.note(
+            &entry,
+            store_timestamp,
+            self.log.shared.segments.size(),
+            written,
+        );
     }
 
     /// Hands the writes to the storage thread; `done` is told when they are persisted.
@@ -601,7 +674,12 @@ impl AppendBatch<'_> {
 fn check_follows(state: &LogState, id: EntryId) {
     if let Some(last) = &state.last {
         assert_eq!(id.index, last.index + 1, "log indexes are consecutive");
-        assert!(id.term >= last.term, "terms never go backwards: {} after {}", id.term, last.term);
+        assert!(
+            id.term >= last.term,
+            "terms never go backwards: {} after {}",
+            id.term,
+            last.term
+        );
     }
 }
 
@@ -639,7 +717,13 @@ impl Shared {
     }
 
     /// Entries `[from, to)` from the files, walking on from `position`.
-    fn read_files(&self, position: u64, from: u64, to: u64, max_bytes: usize) -> Result<Vec<RawEntry>> {
+    fn read_files(
+        &self,
+        position: u64,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<RawEntry>> {
         let mut reader = EntryReader::new(&self.segments, position);
         let mut out: Vec<RawEntry> = Vec::new();
         let mut bytes = 0;
@@ -674,17 +758,27 @@ impl Shared {
             if state.purged.is_some_and(|p| p.position > durable) {
                 return Ok(());
             }
-            let Some(mark) = state.checkpoint_at(durable) else { return Ok(()) };
+            let Some(mark) = state.checkpoint_at(durable) else {
+                return Ok(());
+            };
             let since = *checkpoint_base;
-            let bases = self.segments.bases().into_iter().filter(|base| *base <= mark.position);
+            let bases = self
+                .segments
+                .bases()
+                .into_iter()
+                .filter(|base| *base <= mark.position);
             let touched = bases.filter(|base| *base >= since || !self.has_index(*base));
             let end = mark.position + 1;
-            let files: Vec<_> = touched.map(|base| (base, state.index.encode_segment(base, end))).collect();
+            let files: Vec<_> = touched
+                .map(|base| (base, state.index.encode_segment(base, end)))
+                .collect();
             (mark, files)
         };
         for (base, content) in files {
             let path = self.segments.index_path(base);
-            self.fs.replace(&path, &content).map_err(|e| StoreError::io(format!("write {}", path.display()), e))?;
+            self.fs
+                .replace(&path, &content)
+                .map_err(|e| StoreError::io(format!("write {}", path.display()), e))?;
         }
         mark.save(self.fs.as_ref(), &self.checkpoint_path())?;
         *checkpoint_base = mark.position / self.segments.size() * self.segments.size();

@@ -44,13 +44,20 @@ impl QueueOffsets {
 
     /// Present value; 0 for a queue without messages.
     pub fn get(&self, topic: &str, queue_id: i32) -> i64 {
-        self.next.get(topic).and_then(|queues| queues.get(queue_id.max(0) as usize)).copied().unwrap_or(0)
+        self.next
+            .get(topic)
+            .and_then(|queues| queues.get(queue_id.max(0) as usize))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// All queues that have had messages.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i32, i64)> {
         self.next.iter().flat_map(|(topic, next)| {
-            next.iter().enumerate().filter(|(_, n)| **n > 0).map(move |(id, n)| (topic.as_str(), id as i32, *n))
+            next.iter()
+                .enumerate()
+                .filter(|(_, n)| **n > 0)
+                .map(move |(id, n)| (topic.as_str(), id as i32, *n))
         })
     }
 
@@ -60,7 +67,9 @@ impl QueueOffsets {
         if !self.next.contains_key(topic) {
             self.next.insert(topic.to_owned(), Vec::new());
         }
-        let Some(queues) = self.next.get_mut(topic) else { unreachable!("inserted above") };
+        let Some(queues) = self.next.get_mut(topic) else {
+            unreachable!("inserted above")
+        };
         if queues.len() <= id {
             queues.resize(id + 1, 0);
         }
@@ -71,7 +80,11 @@ impl QueueOffsets {
     pub fn drop_topic(&mut self, index: u64, topic: &str) {
         if let Some(queues) = self.next.remove(topic) {
             let topic = topic.to_owned();
-            self.dropped.push_back(Dropped { index, topic, queues });
+            self.dropped.push_back(Dropped {
+                index,
+                topic,
+                queues,
+            });
         }
     }
 
@@ -87,8 +100,12 @@ impl QueueOffsets {
         for record in records(entry) {
             match record? {
                 Record::Message { bytes, .. } => {
-                    let view = StoredRecord::parse(bytes)
-                        .map_err(|e| StoreError::corrupt(format!("message in entry {}", header.index), e.to_string()))?;
+                    let view = StoredRecord::parse(bytes).map_err(|e| {
+                        StoreError::corrupt(
+                            format!("message in entry {}", header.index),
+                            e.to_string(),
+                        )
+                    })?;
                     let expected = self.take_next(view.topic(), view.queue_id());
                     if view.queue_offset() != expected {
                         return Err(StoreError::corrupt(
@@ -119,8 +136,12 @@ impl QueueOffsets {
         for record in records(entry) {
             match record? {
                 Record::Message { bytes, .. } => {
-                    let view = StoredRecord::parse(bytes)
-                        .map_err(|e| StoreError::corrupt(format!("message in entry {}", header.index), e.to_string()))?;
+                    let view = StoredRecord::parse(bytes).map_err(|e| {
+                        StoreError::corrupt(
+                            format!("message in entry {}", header.index),
+                            e.to_string(),
+                        )
+                    })?;
                     self.set(view.topic(), view.queue_id(), view.queue_offset() + 1);
                 }
                 Record::Command(bytes) => self.follow_command(header.index, bytes)?,
@@ -149,13 +170,20 @@ impl QueueOffsets {
         for record in all.into_iter().rev() {
             match record {
                 Record::Message { bytes, .. } => {
-                    let view = StoredRecord::parse(bytes)
-                        .map_err(|e| StoreError::corrupt(format!("message in entry {}", header.index), e.to_string()))?;
+                    let view = StoredRecord::parse(bytes).map_err(|e| {
+                        StoreError::corrupt(
+                            format!("message in entry {}", header.index),
+                            e.to_string(),
+                        )
+                    })?;
                     self.set(view.topic(), view.queue_id(), view.queue_offset());
                 }
                 Record::Command(bytes) => {
                     if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)?
-                        && self.dropped.back().is_some_and(|d| d.index == header.index && d.topic == topic)
+                        && self
+                            .dropped
+                            .back()
+                            .is_some_and(|d| d.index == header.index && d.topic == topic)
                         && let Some(dropped) = self.dropped.pop_back()
                     {
                         self.next.insert(dropped.topic, dropped.queues);

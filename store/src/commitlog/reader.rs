@@ -100,7 +100,9 @@ impl<'a> EntryReader<'a> {
             return Ok(None);
         };
         let left = (segment.base + segment.size - self.position) as usize;
-        self.chunk = segment.read_at(self.position, len.max(CHUNK).min(left))?.into();
+        self.chunk = segment
+            .read_at(self.position, len.max(CHUNK).min(left))?
+            .into();
         self.chunk_at = self.position;
         Ok((self.chunk.len() >= len).then(|| self.chunk.slice(..len)))
     }

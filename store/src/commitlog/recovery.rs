@@ -30,7 +30,11 @@ impl CommitLog {
     /// [`StoreError::Refused`] when the directory was made with another segment size or format, I/O, damage.
     pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf, options: &LogOptions) -> Result<CommitLog> {
         check_constants(fs.as_ref(), &dir, options.segment_size)?;
-        let segments = Arc::new(Segments::open(fs.clone(), dir.join("segments"), options.segment_size)?);
+        let segments = Arc::new(Segments::open(
+            fs.clone(),
+            dir.join("segments"),
+            options.segment_size,
+        )?);
         let progress = Arc::new(Progress::default());
         let vote = VoteFile::open(fs.as_ref(), &dir.join("vote"))?;
         let saved_vote = vote.current().map(<[u8]>::to_vec);
@@ -89,7 +93,9 @@ impl CommitLog {
         let (first, last) = {
             let mut state = self.shared.state.lock();
             state.offsets = consumed;
-            let Some(last) = state.last else { return Ok(()) };
+            let Some(last) = state.last else {
+                return Ok(());
+            };
             let floor = state.purged.map_or(0, |p| p.index + 1);
             (applied.map_or(0, |a| a + 1).max(floor), last.index)
         };
@@ -97,7 +103,10 @@ impl CommitLog {
         while next <= last {
             let entries = self.read_entries(next, last + 1, REBUILD_CHUNK)?;
             let Some(newest) = entries.last() else {
-                return Err(StoreError::corrupt("log", format!("no entry {next} while it ends at {last}")));
+                return Err(StoreError::corrupt(
+                    "log",
+                    format!("no entry {next} while it ends at {last}"),
+                ));
             };
             next = newest.header.index + 1;
             let mut state = self.shared.state.lock();
@@ -118,13 +127,18 @@ fn check_constants(fs: &dyn FileSystem, dir: &std::path::Path, segment_size: u64
             "mappedFileSizeCommitLog={segment_size} is not in {MIN_SEGMENT_SIZE}..={MAX_SEGMENT_SIZE}"
         )));
     }
-    fs.create_dir_all(dir).map_err(|e| StoreError::io(format!("make {}", dir.display()), e))?;
+    fs.create_dir_all(dir)
+        .map_err(|e| StoreError::io(format!("make {}", dir.display()), e))?;
     let path = dir.join("format");
     let wanted = format!("version={FORMAT_VERSION}\nmappedFileSizeCommitLog={segment_size}\n");
     if !fs.exists(&path) {
-        return fs.replace(&path, wanted.as_bytes()).map_err(|e| StoreError::io("write the format file", e));
+        return fs
+            .replace(&path, wanted.as_bytes())
+            .map_err(|e| StoreError::io("write the format file", e));
     }
-    let found = fs.read(&path).map_err(|e| StoreError::io("read the format file", e))?;
+    let found = fs
+        .read(&path)
+        .map_err(|e| StoreError::io("read the format file", e))?;
     if found != wanted.as_bytes() {
         return Err(StoreError::Refused(format!(
             "{} was made with other constants ({}), this configuration says ({}); they are fixed when a set is created",
@@ -150,12 +164,16 @@ fn recover(fs: &dyn FileSystem, dir: &std::path::Path, segments: &Segments) -> R
     };
     let Some(first_base) = segments.first_base() else {
         if let Some(mark) = checkpoint {
-            return Err(StoreError::corrupt("commitlog", format!("no segment, but the checkpoint says {mark:?}")));
+            return Err(StoreError::corrupt(
+                "commitlog",
+                format!("no segment, but the checkpoint says {mark:?}"),
+            ));
         }
         return Ok(state);
     };
     let log_start = purged.map_or(first_base, |p| p.position.max(first_base));
-    let indexed = checkpoint.is_some_and(|mark| load_indexes(fs, segments, &mark, &mut state.index));
+    let indexed =
+        checkpoint.is_some_and(|mark| load_indexes(fs, segments, &mark, &mut state.index));
     let mut from = log_start;
     if let Some(mark) = checkpoint.filter(|_| indexed) {
         from = mark.position;
@@ -168,14 +186,20 @@ fn recover(fs: &dyn FileSystem, dir: &std::path::Path, segments: &Segments) -> R
         let header = entry.header;
         let follows = match &state.last {
             Some(last) => {
-                header.index == last.index + 1 && header.term >= last.term && header.previous_crc == last.crc
+                header.index == last.index + 1
+                    && header.term >= last.term
+                    && header.previous_crc == last.crc
             }
             None => checkpoint.is_none_or(|mark| !indexed || header.index == mark.index),
         };
         if !follows {
             break;
         }
-        let known = state.last.map_or(checkpoint.map_or(0, |c| c.store_timestamp), |l| l.store_timestamp);
+        let known = state
+            .last
+            .map_or(checkpoint.map_or(0, |c| c.store_timestamp), |l| {
+                l.store_timestamp
+            });
         let timestamp = last_timestamp(&entry.bytes).unwrap_or(0).max(known);
         let written = entry.end();
         state.note(&entry, timestamp, segments.size(), written);
@@ -197,7 +221,12 @@ fn recover(fs: &dyn FileSystem, dir: &std::path::Path, segments: &Segments) -> R
 }
 
 /// Loads the sparse indexes up to the checkpoint; false when one is missing or damaged, then all is scanned.
-fn load_indexes(fs: &dyn FileSystem, segments: &Segments, mark: &Mark, index: &mut EntryIndex) -> bool {
+fn load_indexes(
+    fs: &dyn FileSystem,
+    segments: &Segments,
+    mark: &Mark,
+    index: &mut EntryIndex,
+) -> bool {
     for base in segments.bases().into_iter().filter(|b| *b <= mark.position) {
         let loaded = match fs.read(&segments.index_path(base)) {
             Ok(bytes) => index.load_segment(base, &bytes),

@@ -28,7 +28,8 @@ impl Segment {
             return Ok(map);
         }
         let mapped = self.file.map(self.size);
-        let map = mapped.map_err(|e| StoreError::io(format!("map segment {}", segment_name(self.base)), e))?;
+        let map = mapped
+            .map_err(|e| StoreError::io(format!("map segment {}", segment_name(self.base)), e))?;
         Ok(self.map.get_or_init(|| map))
     }
 
@@ -55,23 +56,37 @@ impl Segments {
     /// # Errors
     /// [`StoreError::Corrupt`] when a segment is missing in the middle or has another length.
     pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf, size: u64) -> Result<Self> {
-        fs.create_dir_all(&dir).map_err(|e| StoreError::io(format!("make {}", dir.display()), e))?;
-        let names = fs.list(&dir).map_err(|e| StoreError::io(format!("list {}", dir.display()), e))?;
+        fs.create_dir_all(&dir)
+            .map_err(|e| StoreError::io(format!("make {}", dir.display()), e))?;
+        let names = fs
+            .list(&dir)
+            .map_err(|e| StoreError::io(format!("list {}", dir.display()), e))?;
         let mut list: Vec<Arc<Segment>> = Vec::new();
         for base in names.iter().filter_map(|n| parse_segment_name(n)) {
             let path = dir.join(segment_name(base));
-            let file = fs.open(&path, false).map_err(|e| StoreError::io(format!("open {}", path.display()), e))?;
-            let len = file.len().map_err(|e| StoreError::io(format!("stat {}", path.display()), e))?;
+            let file = fs
+                .open(&path, false)
+                .map_err(|e| StoreError::io(format!("open {}", path.display()), e))?;
+            let len = file
+                .len()
+                .map_err(|e| StoreError::io(format!("stat {}", path.display()), e))?;
             let follows = list.last().is_none_or(|last| last.base + size == base);
             if base % size != 0 || !follows {
-                return Err(StoreError::corrupt(path.display().to_string(), "does not follow the segment before it"));
+                return Err(StoreError::corrupt(
+                    path.display().to_string(),
+                    "does not follow the segment before it",
+                ));
             }
             if len != size {
                 // Made but not yet allocated when the process died: nothing was ever written to it.
                 if len == 0 {
-                    file.allocate(size).map_err(|e| StoreError::io(format!("allocate {}", path.display()), e))?;
+                    file.allocate(size)
+                        .map_err(|e| StoreError::io(format!("allocate {}", path.display()), e))?;
                 } else {
-                    return Err(StoreError::corrupt(path.display().to_string(), format!("{len} bytes, not {size}")));
+                    return Err(StoreError::corrupt(
+                        path.display().to_string(),
+                        format!("{len} bytes, not {size}"),
+                    ));
                 }
             }
             list.push(Arc::new(Segment {
@@ -82,7 +97,12 @@ impl Segments {
             }));
         }
         let list = RwLock::new(list);
-        Ok(Self { fs, dir, size, list })
+        Ok(Self {
+            fs,
+            dir,
+            size,
+            list,
+        })
     }
 
     /// Bytes in each file.
@@ -135,7 +155,11 @@ impl Segments {
         });
         let mut list = self.list.write();
         if let Some(last) = list.last() {
-            assert_eq!(last.base + self.size, base, "segments are made one after the other");
+            assert_eq!(
+                last.base + self.size,
+                base,
+                "segments are made one after the other"
+            );
         }
         list.push(segment.clone());
         Ok(segment)
@@ -158,7 +182,9 @@ impl Segments {
             }
         }
         if !gone.is_empty() {
-            self.fs.sync_dir(&self.dir).map_err(|e| StoreError::io("sync the commitlog directory", e))?;
+            self.fs
+                .sync_dir(&self.dir)
+                .map_err(|e| StoreError::io("sync the commitlog directory", e))?;
         }
         Ok(())
     }

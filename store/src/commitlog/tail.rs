@@ -69,12 +69,15 @@ impl Tail {
     /// The entry at `index`.
     pub fn get(&self, index: u64) -> Option<&RawEntry> {
         let first = self.first_index()?;
-        self.entries.get(usize::try_from(index.checked_sub(first)?).ok()?)
+        self.entries
+            .get(usize::try_from(index.checked_sub(first)?).ok()?)
     }
 
     /// The entry whose bytes contain `position`.
     pub fn containing(&self, position: u64) -> Option<&RawEntry> {
-        let after = self.entries.partition_point(|e| e.header.position <= position);
+        let after = self
+            .entries
+            .partition_point(|e| e.header.position <= position);
         let entry = self.entries.get(after.checked_sub(1)?)?;
         (position < entry.end()).then_some(entry)
     }

@@ -54,16 +54,28 @@ fn append(log: &CommitLog, term: u64, index: u64, message: &NewMessage) -> Place
     try_append(log, term, index, message).expect("persisted")
 }
 
-fn try_append(log: &CommitLog, term: u64, index: u64, message: &NewMessage) -> Result<Placed, String> {
+fn try_append(
+    log: &CommitLog,
+    term: u64,
+    index: u64,
+    message: &NewMessage,
+) -> Result<Placed, String> {
     let mut draft = Draft::new(0);
     draft.push_message(message).expect("fits");
     append_draft(log, term, index, draft).map(|placed| placed[0])
 }
 
-fn append_draft(log: &CommitLog, term: u64, index: u64, draft: Draft) -> Result<Vec<Placed>, String> {
+fn append_draft(
+    log: &CommitLog,
+    term: u64,
+    index: u64,
+    draft: Draft,
+) -> Result<Vec<Placed>, String> {
     let (tx, rx) = std::sync::mpsc::channel();
     let mut batch = log.append();
-    let (_, placed) = batch.push_draft(EntryId { term, index }, draft, 1_000).expect("appends");
+    let (_, placed) = batch
+        .push_draft(EntryId { term, index }, draft, 1_000)
+        .expect("appends");
     batch.submit(Box::new(move |result| tx.send(result).expect("heard")));
     rx.recv().expect("answered").map(|()| placed)
 }
@@ -78,11 +90,15 @@ fn all(log: &CommitLog) -> Vec<(u64, u64, String)> {
     let entries = log.read_entries(0, u64::MAX, usize::MAX).expect("reads");
     let body = |bytes: &Bytes| match records(bytes).next() {
         Some(Ok(Record::Message { bytes, .. })) => {
-            String::from_utf8_lossy(StoredRecord::parse(bytes).expect("a record").body()).into_owned()
+            String::from_utf8_lossy(StoredRecord::parse(bytes).expect("a record").body())
+                .into_owned()
         }
         _ => String::new(),
     };
-    entries.iter().map(|e| (e.header.term, e.header.index, body(&e.bytes))).collect()
+    entries
+        .iter()
+        .map(|e| (e.header.term, e.header.index, body(&e.bytes)))
+        .collect()
 }
 
 #[test]
@@ -113,21 +129,39 @@ fn a_message_is_found_at_its_physical_offset_without_a_copy() {
     let log = open(dir.path());
     let mut draft = Draft::new(0);
     for i in 0..10 {
-        draft.push_message(&message("T", i % 2, format!("body {i}").as_bytes())).expect("fits");
+        draft
+            .push_message(&message("T", i % 2, format!("body {i}").as_bytes()))
+            .expect("fits");
     }
     let placed = append_draft(&log, 1, 0, draft).expect("persisted");
-    assert!(log.read_record_at(placed[3].physical_offset as u64).is_err(), "not committed yet");
+    assert!(
+        log.read_record_at(placed[3].physical_offset as u64)
+            .is_err(),
+        "not committed yet"
+    );
     log.set_committed(log.end(), 0);
     for (i, place) in placed.iter().enumerate() {
-        let bytes = log.read_record_at(place.physical_offset as u64).expect("found");
+        let bytes = log
+            .read_record_at(place.physical_offset as u64)
+            .expect("found");
         let view = StoredRecord::parse(&bytes).expect("a record");
         assert_eq!(view.body(), format!("body {i}").as_bytes());
-        assert_eq!((view.queue_offset(), view.physical_offset()), (place.queue_offset, place.physical_offset));
+        assert_eq!(
+            (view.queue_offset(), view.physical_offset()),
+            (place.queue_offset, place.physical_offset)
+        );
         assert_eq!(view.queue_offset(), i as i64 / 2);
         assert!(view.body_crc_ok());
     }
-    assert!(log.read_record_at(placed[3].physical_offset as u64 + 1).is_err(), "no record starts there");
-    assert!(matches!(log.read_record(log.end(), 100), Err(StoreError::OutOfRange { .. })));
+    assert!(
+        log.read_record_at(placed[3].physical_offset as u64 + 1)
+            .is_err(),
+        "no record starts there"
+    );
+    assert!(matches!(
+        log.read_record(log.end(), 100),
+        Err(StoreError::OutOfRange { .. })
+    ));
     log.close();
 }
 
@@ -153,7 +187,10 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
         assert_eq!(all(&again).len() as u64, whole, "torn at {torn}");
         // The log goes on from there.
         append(&again, 2, whole, &message("T", 0, b"next"));
-        assert_eq!(all(&again).last().map(|e| e.2.clone()), Some("next".to_owned()));
+        assert_eq!(
+            all(&again).last().map(|e| e.2.clone()),
+            Some("next".to_owned())
+        );
         again.close();
     }
     log.close();
@@ -167,7 +204,9 @@ fn damage_below_the_checkpoint_is_no_torn_tail() {
         append(&log, 1, index, &message("T", 0, &[7; 1000]));
     }
     log.close();
-    let mark = super::marks::Mark::load(&RealFs, &dir.path().join("checkpoint")).expect("reads").expect("a checkpoint");
+    let mark = super::marks::Mark::load(&RealFs, &dir.path().join("checkpoint"))
+        .expect("reads")
+        .expect("a checkpoint");
     let base = mark.position / SEGMENT * SEGMENT;
     let path = dir.path().join("segments").join(segment_name(base));
     let mut bytes = std::fs::read(&path).expect("reads");
@@ -190,7 +229,11 @@ fn a_truncated_entry_never_comes_back_as_the_successor_of_another() {
     assert_eq!(placed.queue_offset, 1, "queue offsets were taken back");
     let stale = std::fs::read(log.shared.segments.dir().join(segment_name(0))).expect("reads");
     let at = log.end() as usize;
-    assert_eq!(stale[at..at + 4], ENTRY_MAGIC.to_be_bytes(), "the stale entry is still there");
+    assert_eq!(
+        stale[at..at + 4],
+        ENTRY_MAGIC.to_be_bytes(),
+        "the stale entry is still there"
+    );
     let again = open(dir.path());
     assert_eq!(all(&again), [(1, 0, "zero".into()), (2, 1, "new1".into())]);
     again.close();
@@ -202,27 +245,52 @@ fn truncation_across_segments_takes_queue_offsets_and_topic_deletions_back() {
     let dir = tempfile::tempdir().expect("temp dir");
     let log = open(dir.path());
     for index in 0..50 {
-        append(&log, 1, index, &message("T", (index % 3) as i32, &[1; 3000]));
+        append(
+            &log,
+            1,
+            index,
+            &message("T", (index % 3) as i32, &[1; 3000]),
+        );
     }
     let before: Vec<i64> = (0..3).map(|q| log.next_queue_offset("T", q)).collect();
     let end = log.end();
     let mut draft = Draft::new(0);
-    draft.push_command(&Command::DeleteTopic { topic: "T".into(), now_ms: 0 }).expect("fits");
-    draft.push_message(&message("T", 1, b"after the deletion")).expect("fits");
+    draft
+        .push_command(&Command::DeleteTopic {
+            topic: "T".into(),
+            now_ms: 0,
+        })
+        .expect("fits");
+    draft
+        .push_message(&message("T", 1, b"after the deletion"))
+        .expect("fits");
     let placed = append_draft(&log, 1, 50, draft).expect("persisted");
-    assert_eq!(placed[0].queue_offset, 0, "records take effect in their order");
-    assert_eq!(append(&log, 1, 51, &message("T", 1, b"second")).queue_offset, 1);
+    assert_eq!(
+        placed[0].queue_offset, 0,
+        "records take effect in their order"
+    );
+    assert_eq!(
+        append(&log, 1, 51, &message("T", 1, b"second")).queue_offset,
+        1
+    );
     for index in 52..100 {
         append(&log, 1, index, &message("T", 2, &[2; 3000]));
     }
     wait(|done| log.truncate_after(Some(49), done).expect("truncates"));
-    assert_eq!((0..3).map(|q| log.next_queue_offset("T", q)).collect::<Vec<_>>(), before);
+    assert_eq!(
+        (0..3)
+            .map(|q| log.next_queue_offset("T", q))
+            .collect::<Vec<_>>(),
+        before
+    );
     assert_eq!(log.end(), end);
     assert_eq!(all(&log).len(), 50);
     append(&log, 2, 50, &message("T", 0, b"on"));
     let again = open(dir.path());
     assert_eq!(all(&again).len(), 51);
-    again.rebuild_offsets(None, QueueOffsets::default()).expect("rebuilds");
+    again
+        .rebuild_offsets(None, QueueOffsets::default())
+        .expect("rebuilds");
     assert_eq!(again.next_queue_offset("T", 0), before[0] + 1);
     assert_eq!(again.next_queue_offset("T", 1), before[1]);
     again.close();
@@ -231,7 +299,10 @@ fn truncation_across_segments_takes_queue_offsets_and_topic_deletions_back() {
 
 #[test]
 fn a_follower_takes_the_leaders_bytes_or_stops() {
-    let (one, two) = (tempfile::tempdir().expect("temp dir"), tempfile::tempdir().expect("temp dir"));
+    let (one, two) = (
+        tempfile::tempdir().expect("temp dir"),
+        tempfile::tempdir().expect("temp dir"),
+    );
     let (leader, follower) = (open(one.path()), open(two.path()));
     for index in 0..60 {
         append(&leader, 1, index, &message("T", 0, &[index as u8; 2500]));
@@ -239,17 +310,34 @@ fn a_follower_takes_the_leaders_bytes_or_stops() {
     let entries = leader.read_entries(0, 60, usize::MAX).expect("reads");
     for entry in &entries[..59] {
         let mut batch = follower.append();
-        batch.push_encoded(EntryId { term: 1, index: entry.header.index }, entry.bytes.clone()).expect("fits");
+        batch
+            .push_encoded(
+                EntryId {
+                    term: 1,
+                    index: entry.header.index,
+                },
+                entry.bytes.clone(),
+            )
+            .expect("fits");
         wait(|done| batch.submit(done));
     }
     let last = &entries[59];
     let mut damaged = last.bytes.to_vec();
     damaged[100] ^= 1;
     let id = EntryId { term: 1, index: 59 };
-    assert!(follower.append().push_encoded(id, damaged.into()).is_err(), "a flipped bit");
+    assert!(
+        follower.append().push_encoded(id, damaged.into()).is_err(),
+        "a flipped bit"
+    );
     wait(|done| follower.truncate_after(Some(57), done).expect("truncates"));
     append(&follower, 1, 58, &message("T", 0, b"another history"));
-    assert!(follower.append().push_encoded(id, last.bytes.clone()).is_err(), "does not chain");
+    assert!(
+        follower
+            .append()
+            .push_encoded(id, last.bytes.clone())
+            .is_err(),
+        "does not chain"
+    );
     leader.close();
     follower.close();
 }
@@ -265,7 +353,10 @@ fn a_failed_write_or_fsync_poisons_the_log_for_good() {
         let failed = try_append(&log, 1, 1, &message("T", 0, b"bad"));
         assert!(failed.is_err(), "{fault:?}");
         let after = try_append(&log, 1, 2, &message("T", 0, b"never"));
-        assert!(after.is_err_and(|e| e.contains("poisoned")), "{fault:?}: nothing is written afterwards");
+        assert!(
+            after.is_err_and(|e| e.contains("poisoned")),
+            "{fault:?}: nothing is written afterwards"
+        );
         assert!(log.progress().poisoned().is_some());
         log.close();
     }
@@ -291,7 +382,10 @@ fn purged_entries_are_gone_and_the_rest_survives_a_restart() {
     for index in 0..100 {
         append(&log, 1, index, &message("T", 0, &[3; 3000]));
     }
-    wait(|done| log.purge(EntryId { term: 1, index: 60 }, done).expect("purges"));
+    wait(|done| {
+        log.purge(EntryId { term: 1, index: 60 }, done)
+            .expect("purges")
+    });
     assert!(log.start() > 0);
     assert_eq!(all(&log).first().map(|e| e.1), Some(61));
     log.close();

@@ -15,7 +15,11 @@ use super::writer::{Op, SegmentWriter};
 const MAX_GROUP: usize = 1024;
 
 /// Runs until the sender is gone.
-pub(super) fn storage_loop(mut writer: SegmentWriter, queue: &Receiver<Op>, checkpoint: &Mutex<u64>) {
+pub(super) fn storage_loop(
+    mut writer: SegmentWriter,
+    queue: &Receiver<Op>,
+    checkpoint: &Mutex<u64>,
+) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         while group.len() < MAX_GROUP {
@@ -25,7 +29,9 @@ pub(super) fn storage_loop(mut writer: SegmentWriter, queue: &Receiver<Op>, chec
             }
         }
         // Truncations and purges replace the checkpoint; the flusher must not write an older one after that.
-        let moves_back = group.iter().any(|op| matches!(op, Op::Truncate { .. } | Op::Purge { .. }));
+        let moves_back = group
+            .iter()
+            .any(|op| matches!(op, Op::Truncate { .. } | Op::Purge { .. }));
         let guard = moves_back.then(|| checkpoint.lock());
         writer.run(group);
         drop(guard);
@@ -68,7 +74,9 @@ impl Shared {
                 break;
             };
             let synced = segment.file.sync_data();
-            synced.map_err(|e| crate::StoreError::io(format!("fdatasync segment {}", segment.base), e))?;
+            synced.map_err(|e| {
+                crate::StoreError::io(format!("fdatasync segment {}", segment.base), e)
+            })?;
             position = written.min(segment.base + segment.size);
         }
         // A truncation meanwhile lowered both; never raise it above what is written now.

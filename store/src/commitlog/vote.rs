@@ -50,12 +50,22 @@ impl VoteFile {
         }
         let mut bytes = vec![0; 2 * SLOT];
         file.read_exact_at(&mut bytes, 0).map_err(failed)?;
-        let best = bytes.chunks(SLOT).filter_map(decode).max_by_key(|(sequence, _)| *sequence);
+        let best = bytes
+            .chunks(SLOT)
+            .filter_map(decode)
+            .max_by_key(|(sequence, _)| *sequence);
         if best.is_none() && bytes.iter().any(|b| *b != 0) {
-            return Err(StoreError::corrupt(path.display().to_string(), "no slot with a good checksum"));
+            return Err(StoreError::corrupt(
+                path.display().to_string(),
+                "no slot with a good checksum",
+            ));
         }
         let (sequence, current) = best.map_or((0, None), |(sequence, vote)| (sequence, Some(vote)));
-        Ok(Self { file, sequence, current })
+        Ok(Self {
+            file,
+            sequence,
+            current,
+        })
     }
 
     /// Writes and fsyncs.
@@ -78,7 +88,9 @@ impl VoteFile {
         let crc = crc32c::crc32c(&slot[8..HEADER + vote.len()]);
         slot[4..8].copy_from_slice(&crc.to_be_bytes());
         let failed = |e| StoreError::io("save the vote", e);
-        self.file.write_all_vectored_at(&[Bytes::from(slot)], sequence % 2 * SLOT as u64).map_err(failed)?;
+        self.file
+            .write_all_vectored_at(&[Bytes::from(slot)], sequence % 2 * SLOT as u64)
+            .map_err(failed)?;
         self.file.sync_data().map_err(failed)?;
         self.sequence = sequence;
         self.current = Some(vote.to_vec());
@@ -104,16 +116,25 @@ mod tests {
         assert_eq!(file.current(), None);
         file.save(b"one").expect("saves");
         file.save(b"two").expect("saves");
-        assert_eq!(VoteFile::open(&RealFs, &path).expect("opens").current(), Some(&b"two"[..]));
+        assert_eq!(
+            VoteFile::open(&RealFs, &path).expect("opens").current(),
+            Some(&b"two"[..])
+        );
 
         // The second save went to slot 0; tear it.
         let mut bytes = std::fs::read(&path).expect("reads");
         bytes[HEADER] ^= 0xFF;
         std::fs::write(&path, &bytes).expect("writes");
-        assert_eq!(VoteFile::open(&RealFs, &path).expect("opens").current(), Some(&b"one"[..]));
+        assert_eq!(
+            VoteFile::open(&RealFs, &path).expect("opens").current(),
+            Some(&b"one"[..])
+        );
 
         bytes[SLOT + HEADER] ^= 0xFF;
         std::fs::write(&path, &bytes).expect("writes");
-        assert!(VoteFile::open(&RealFs, &path).is_err(), "a vote that cannot be read is never taken for no vote");
+        assert!(
+            VoteFile::open(&RealFs, &path).is_err(),
+            "a vote that cannot be read is never taken for no vote"
+        );
     }
 }

@@ -101,7 +101,10 @@ impl Progress {
     pub fn poison(&self, reason: &str) {
         let mut guard = self.poisoned.lock();
         if guard.is_none() {
-            tracing::error!(reason, "the store is poisoned: nothing is written or acknowledged any more");
+            tracing::error!(
+                reason,
+                "the store is poisoned: nothing is written or acknowledged any more"
+            );
             *guard = Some(reason.to_owned());
         }
     }
@@ -146,7 +149,11 @@ impl SegmentWriter {
         let mut writes: Vec<Write> = Vec::new();
         for op in ops {
             match op {
-                Op::Append { writes: more, end, done } => {
+                Op::Append {
+                    writes: more,
+                    end,
+                    done,
+                } => {
                     writes.extend(more);
                     appends.push((end, done));
                 }
@@ -172,21 +179,29 @@ impl SegmentWriter {
 
     fn run_one(&mut self, op: Op) {
         let (result, done) = match op {
-            Op::Truncate { end, checkpoint, done } => (self.truncate(end, checkpoint), done),
+            Op::Truncate {
+                end,
+                checkpoint,
+                done,
+            } => (self.truncate(end, checkpoint), done),
             Op::Purge {
                 start,
                 log_start,
                 restart,
                 done,
             } => (self.purge(start, &log_start, restart), done),
-            Op::SaveVote { bytes, done } => (self.check().and_then(|()| self.vote.save(&bytes)), done),
+            Op::SaveVote { bytes, done } => {
+                (self.check().and_then(|()| self.vote.save(&bytes)), done)
+            }
             Op::Append { done, .. } => (Ok(()), done),
         };
         done(self.settle(result));
     }
 
     fn check(&self) -> Result<()> {
-        self.progress.poisoned().map_or(Ok(()), |reason| Err(StoreError::Poisoned(reason)))
+        self.progress
+            .poisoned()
+            .map_or(Ok(()), |reason| Err(StoreError::Poisoned(reason)))
     }
 
     fn settle(&self, result: Result<()>) -> std::result::Result<(), String> {
@@ -203,7 +218,8 @@ impl SegmentWriter {
         let mut run_at = 0;
         let mut run_end = 0;
         for write in writes {
-            let same_segment = run_at / self.segments.size() == write.position / self.segments.size();
+            let same_segment =
+                run_at / self.segments.size() == write.position / self.segments.size();
             if !run.is_empty() && (run_end != write.position || !same_segment) {
                 self.write_run(&run, run_at)?;
                 run.clear();
@@ -220,7 +236,9 @@ impl SegmentWriter {
         if self.policy == FlushPolicy::Sync {
             for segment in self.dirty.drain(..) {
                 let synced = segment.file.sync_data();
-                synced.map_err(|e| StoreError::io(format!("fdatasync segment {}", segment.base), e))?;
+                synced.map_err(|e| {
+                    StoreError::io(format!("fdatasync segment {}", segment.base), e)
+                })?;
             }
             self.progress.durable.store(end, Ordering::Release);
         }
@@ -230,9 +248,13 @@ impl SegmentWriter {
 
     fn write_run(&mut self, run: &[Bytes], position: u64) -> Result<()> {
         let segment = self.segments.ensure(position)?;
-        let written = segment.file.write_all_vectored_at(run, position - segment.base);
+        let written = segment
+            .file
+            .write_all_vectored_at(run, position - segment.base);
         written.map_err(|e| StoreError::io(format!("write at {position}"), e))?;
-        if self.policy == FlushPolicy::Sync && self.dirty.last().is_none_or(|d| d.base != segment.base) {
+        if self.policy == FlushPolicy::Sync
+            && self.dirty.last().is_none_or(|d| d.base != segment.base)
+        {
             self.dirty.push(segment);
         }
         Ok(())
@@ -257,7 +279,8 @@ impl SegmentWriter {
         let replaced = self.fs.replace(&self.dir.join("log_start"), log_start);
         replaced.map_err(|e| StoreError::io("replace the log-start file", e))?;
         let size = self.segments.size();
-        self.segments.remove(|base| restart || base + size <= start)?;
+        self.segments
+            .remove(|base| restart || base + size <= start)?;
         if restart {
             self.progress.written.store(start, Ordering::Release);
             self.progress.durable.store(start, Ordering::Release);
@@ -269,7 +292,10 @@ impl SegmentWriter {
         let path = self.dir.join("checkpoint");
         let replaced = match content {
             Some(content) => self.fs.replace(&path, &content),
-            None if self.fs.exists(&path) => self.fs.remove_file(&path).and_then(|()| self.fs.sync_dir(&self.dir)),
+            None if self.fs.exists(&path) => self
+                .fs
+                .remove_file(&path)
+                .and_then(|()| self.fs.sync_dir(&self.dir)),
             None => Ok(()),
         };
         replaced.map_err(|e| StoreError::io("replace the checkpoint", e))

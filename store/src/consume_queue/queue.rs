@@ -71,7 +71,9 @@ impl ConsumeQueue {
         let mut min = 0;
         let mut max = 0;
         if fs.exists(&dir) {
-            let names = fs.list(&dir).map_err(|e| StoreError::io(format!("list {}", dir.display()), e))?;
+            let names = fs
+                .list(&dir)
+                .map_err(|e| StoreError::io(format!("list {}", dir.display()), e))?;
             let bases: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
             if let (Some(first), Some(last)) = (bases.first(), bases.last()) {
                 let path = dir.join(format!("{last:020}"));
@@ -163,16 +165,23 @@ impl ConsumeQueue {
             let mut run = BytesMut::with_capacity(rest.len() * ENTRY_LEN);
             let mut count = 0;
             for entry in rest {
-                if entry.queue_offset != first.queue_offset + count as i64 || entry.queue_offset >= file_end {
+                if entry.queue_offset != first.queue_offset + count as i64
+                    || entry.queue_offset >= file_end
+                {
                     break;
                 }
                 entry.encode(&mut run);
                 count += 1;
             }
             let at = (first.queue_offset as u64 % ENTRIES_PER_FILE) * ENTRY_LEN as u64;
-            let written = self.file(number, true)?.write_all_vectored_at(&[Bytes::from(run)], at);
-            written.map_err(|e| StoreError::io(format!("write consume queue {}", self.dir.display()), e))?;
-            self.max.fetch_max(first.queue_offset + count as i64, Ordering::AcqRel);
+            let written = self
+                .file(number, true)?
+                .write_all_vectored_at(&[Bytes::from(run)], at);
+            written.map_err(|e| {
+                StoreError::io(format!("write consume queue {}", self.dir.display()), e)
+            })?;
+            self.max
+                .fetch_max(first.queue_offset + count as i64, Ordering::AcqRel);
             rest = &rest[count..];
         }
         Ok(())
@@ -192,7 +201,9 @@ impl ConsumeQueue {
             let mut buf = vec![0; (stop - at) as usize * ENTRY_LEN];
             let position = (at as u64 % ENTRIES_PER_FILE) * ENTRY_LEN as u64;
             let read = self.file(number, false)?.read_exact_at(&mut buf, position);
-            read.map_err(|e| StoreError::io(format!("read consume queue {}", self.dir.display()), e))?;
+            read.map_err(|e| {
+                StoreError::io(format!("read consume queue {}", self.dir.display()), e)
+            })?;
             let entries = buf.chunks_exact(ENTRY_LEN).enumerate();
             out.extend(entries.filter_map(|(i, bytes)| QueueEntry::decode(at + i as i64, bytes)));
             at = stop;
@@ -222,10 +233,18 @@ mod tests {
         let queue = ConsumeQueue::open(Arc::new(RealFs), path.clone()).expect("opens");
         assert_eq!((queue.min(), queue.max()), (0, 0));
         let edge = ENTRIES_PER_FILE as i64 - 2;
-        queue.write(&(0..edge + 4).map(entry).collect::<Vec<_>>()).expect("writes");
-        for queue in [queue, ConsumeQueue::open(Arc::new(RealFs), path).expect("opens")] {
+        queue
+            .write(&(0..edge + 4).map(entry).collect::<Vec<_>>())
+            .expect("writes");
+        for queue in [
+            queue,
+            ConsumeQueue::open(Arc::new(RealFs), path).expect("opens"),
+        ] {
             assert_eq!(queue.max(), edge + 4);
-            assert_eq!(queue.read(edge, 10).expect("reads"), (edge..edge + 4).map(entry).collect::<Vec<_>>());
+            assert_eq!(
+                queue.read(edge, 10).expect("reads"),
+                (edge..edge + 4).map(entry).collect::<Vec<_>>()
+            );
             assert_eq!(queue.read(edge + 4, 10).expect("reads"), vec![]);
         }
     }
@@ -237,6 +256,9 @@ mod tests {
         let entries: Vec<_> = (0..10).map(entry).collect();
         queue.write(&entries).expect("writes");
         queue.write(&entries[3..7]).expect("writes");
-        assert_eq!((queue.max(), queue.read(0, 100).expect("reads")), (10, entries));
+        assert_eq!(
+            (queue.max(), queue.read(0, 100).expect("reads")),
+            (10, entries)
+        );
     }
 }

@@ -32,7 +32,9 @@ impl QueueTable {
         for topic in fs.list(&dir).map_err(failed)? {
             let queues = topics.entry(topic.clone()).or_default();
             for id in fs.list(&dir.join(&topic)).map_err(failed)? {
-                let Ok(number) = id.parse::<usize>() else { continue };
+                let Ok(number) = id.parse::<usize>() else {
+                    continue;
+                };
                 let queue = ConsumeQueue::open(fs.clone(), dir.join(&topic).join(&id))?;
                 if queues.len() <= number {
                     queues.resize(number + 1, None);
@@ -59,7 +61,10 @@ impl QueueTable {
             return Ok(queue);
         }
         if !(0..=MAX_QUEUE_ID).contains(&queue_id) {
-            return Err(StoreError::corrupt(format!("message of {topic}"), format!("queue id {queue_id}")));
+            return Err(StoreError::corrupt(
+                format!("message of {topic}"),
+                format!("queue id {queue_id}"),
+            ));
         }
         let dir = self.dir.join(topic).join(queue_id.to_string());
         let queue = Arc::new(ConsumeQueue::open(self.fs.clone(), dir)?);

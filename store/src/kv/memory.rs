@@ -7,10 +7,12 @@ use parking_lot::RwLock;
 use super::{Batch, Family, Kv, Pair};
 use crate::error::Result;
 
+type Sorted = BTreeMap<(Family, Vec<u8>), Vec<u8>>;
+
 /// An ordered map in memory.
 #[derive(Debug, Default)]
 pub struct MemoryKv {
-    map: RwLock<BTreeMap<(Family, Vec<u8>), Vec<u8>>>,
+    map: RwLock<Sorted>,
 }
 
 impl Kv for MemoryKv {

@@ -27,8 +27,14 @@ pub enum Family {
 
 impl Family {
     /// Every family, in the order they are created.
-    pub const ALL: [Family; 6] =
-        [Family::Meta, Family::Topics, Family::Groups, Family::Offsets, Family::KvConfig, Family::Timers];
+    pub const ALL: [Family; 6] = [
+        Family::Meta,
+        Family::Topics,
+        Family::Groups,
+        Family::Offsets,
+        Family::KvConfig,
+        Family::Timers,
+    ];
 
     /// Name on disk.
     pub fn name(self) -> &'static str {

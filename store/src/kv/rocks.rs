@@ -44,7 +44,8 @@ impl RocksKv {
     }
 
     fn handle(&self, family: Family) -> Result<&rocksdb::ColumnFamily> {
-        let missing = || StoreError::Metadata(format!("column family {} is missing", family.name()));
+        let missing =
+            || StoreError::Metadata(format!("column family {} is missing", family.name()));
         self.db.cf_handle(family.name()).ok_or_else(missing)
     }
 }
@@ -57,7 +58,12 @@ impl Kv for RocksKv {
     fn scan(&self, family: Family, from: &[u8], limit: usize) -> Result<Vec<Pair>> {
         let mode = IteratorMode::From(from, rocksdb::Direction::Forward);
         let pairs = self.db.iterator_cf(self.handle(family)?, mode).take(limit);
-        pairs.map(|pair| pair.map(|(k, v)| (k.into_vec(), v.into_vec())).map_err(failed)).collect()
+        pairs
+            .map(|pair| {
+                pair.map(|(k, v)| (k.into_vec(), v.into_vec()))
+                    .map_err(failed)
+            })
+            .collect()
     }
 
     fn write(&self, batch: Batch) -> Result<()> {
@@ -69,7 +75,9 @@ impl Kv for RocksKv {
                 None => out.delete_cf(handle, key),
             }
         }
-        self.db.write_opt(out, &WriteOptions::default()).map_err(failed)
+        self.db
+            .write_opt(out, &WriteOptions::default())
+            .map_err(failed)
     }
 
     fn flush(&self) -> Result<()> {

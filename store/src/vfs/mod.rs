@@ -59,7 +59,10 @@ pub trait FileSystem: Send + Sync {
         let file = self.open(path, false)?;
         let len = file.len()?;
         if len > MAX_SMALL_FILE {
-            return Err(io::Error::other(format!("{} has {len} bytes, more than expected", path.display())));
+            return Err(io::Error::other(format!(
+                "{} has {len} bytes, more than expected",
+                path.display()
+            )));
         }
         let mut buf = vec![0; len as usize];
         file.read_exact_at(&mut buf, 0)?;

@@ -24,7 +24,12 @@ struct RealFile {
 
 impl FileSystem for RealFs {
     fn open(&self, path: &Path, create: bool) -> io::Result<Arc<dyn File>> {
-        let file = fs::OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path)?;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .open(path)?;
         Ok(Arc::new(RealFile { file }))
     }
 
@@ -73,7 +78,8 @@ impl File for RealFile {
         for group in bufs.chunks(MAX_IOVECS) {
             let total: usize = group.iter().map(Bytes::len).sum();
             let slices: Vec<IoSlice<'_>> = group.iter().map(|b| IoSlice::new(b)).collect();
-            let written = rustix::io::retry_on_intr(|| rustix::io::pwritev(&self.file, &slices, offset))?;
+            let written =
+                rustix::io::retry_on_intr(|| rustix::io::pwritev(&self.file, &slices, offset))?;
             if written < total {
                 // A short write: finish it buffer by buffer.
                 let mut skip = written;

@@ -1,0 +1,17 @@
+//! Clusters of real processes on one machine, and load for them.
+//!
+//! [`cluster`] starts a name server and broker sets from the binaries beside this program and ends them again;
+//! [`process`] is one of them and [`proc_stat`] what it costs; [`tally`] knows of every message of a run what became of
+//! it; [`traffic`] is the producer and the consumer that feed the tally. `mqdemo` and `mqbench` are made of these.
+
+pub mod cluster;
+mod error;
+pub mod proc_stat;
+pub mod process;
+pub mod stop;
+pub mod tally;
+pub mod traffic;
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use error::BenchError;
+pub use tally::Tally;
