@@ -1,5 +1,6 @@
 //! The store: appending an entry of 64 messages to the commitlog.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -80,25 +81,29 @@ fn append(c: &mut Criterion) {
     group.bench_function("build the draft", |b| {
         b.iter(|| draft(black_box(&messages)))
     });
-    let mut index = 0;
+    let next = Cell::new(0);
     group.bench_function("append it and wait until it is written", |b| {
         b.iter_batched(
             || {
-                if index >= ENTRIES_KEPT {
+                if next.get() >= ENTRIES_KEPT {
                     cut(&log);
-                    index = 0;
+                    next.set(0);
                 }
                 draft(&messages)
             },
             |draft| {
+                let id = EntryId {
+                    term: 1,
+                    index: next.get(),
+                };
                 let (tx, rx) = channel();
                 let mut batch = log.append();
                 batch
-                    .push_draft(EntryId { term: 1, index }, draft, 1_700_000_000_000)
+                    .push_draft(id, draft, 1_700_000_000_000)
                     .expect("appends");
                 batch.submit(Box::new(move |result| tx.send(result).expect("heard")));
                 rx.recv().expect("answered").expect("written");
-                index += 1;
+                next.set(id.index + 1);
             },
             BatchSize::PerIteration,
         );

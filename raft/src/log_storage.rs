@@ -17,6 +17,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::{Stream, StreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use raftmq_store::StoreError;
@@ -95,22 +96,62 @@ pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, StoreError> {
     })
 }
 
+/// A range of indexes as `[from, to)`.
+fn ends(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let from = match range.start_bound() {
+        Bound::Included(from) => *from,
+        Bound::Excluded(from) => from + 1,
+        Bound::Unbounded => 0,
+    };
+    let to = match range.end_bound() {
+        Bound::Included(to) => to + 1,
+        Bound::Excluded(to) => *to,
+        Bound::Unbounded => u64::MAX,
+    };
+    (from, to)
+}
+
 impl RaftLogReader<TypeConfig> for LogStorage {
     async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let from = match range.start_bound() {
-            Bound::Included(from) => *from,
-            Bound::Excluded(from) => from + 1,
-            Bound::Unbounded => 0,
-        };
-        let to = match range.end_bound() {
-            Bound::Included(to) => to + 1,
-            Bound::Excluded(to) => *to,
-            Bound::Unbounded => u64::MAX,
-        };
-        self.read(from, to, usize::MAX).await
+        let (from, to) = ends(&range);
+        self.read_all(from, to).await
+    }
+
+    async fn entries_stream<RB>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        // In pieces: a replica that starts far behind applies more than memory holds.
+        let (from, to) = ends(&range);
+        let to = to.min(self.log.bounds().1.map_or(0, |last| last.index + 1));
+        let state = Some((self.clone(), from));
+        let pieces = futures_util::stream::unfold(state, move |state| async move {
+            let (log, next) = state?;
+            if next >= to {
+                return None;
+            }
+            match log.read(next, to, MAX_READ_BYTES).await {
+                Ok(piece) => {
+                    let whole = piece
+                        .first()
+                        .is_some_and(|first| first.log_id.index == next);
+                    let Some(newest) = piece.last().filter(|_| whole) else {
+                        let error = io::Error::other(format!("the log ends before entry {next}"));
+                        return Some((vec![Err(error)], None));
+                    };
+                    let next = newest.log_id.index + 1;
+                    Some((piece.into_iter().map(Ok).collect(), Some((log, next))))
+                }
+                Err(error) => Some((vec![Err(error)], None)),
+            }
+        });
+        Box::pin(pieces.flat_map(futures_util::stream::iter))
     }
 
     async fn limited_get_log_entries(
@@ -131,6 +172,28 @@ impl RaftLogReader<TypeConfig> for LogStorage {
 }
 
 impl LogStorage {
+    /// Everything in the range that the log holds. A read may end early (at a limit, or where memory and files meet);
+    /// what openraft applies must not: it would take the rest for applied.
+    async fn read_all(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {
+        let (purged, last) = self.log.bounds();
+        let to = to.min(last.map_or(0, |last| last.index + 1));
+        let mut next = from.max(purged.map_or(0, |purged| purged.index + 1));
+        let mut all = Vec::new();
+        while next < to {
+            let more = self.read(next, to, MAX_READ_BYTES).await?;
+            // A log whose first entries were never here begins later; nowhere else may there be a gap.
+            let gap = more.first().is_none_or(|first| first.log_id.index != next);
+            let Some(newest) = more.last().filter(|_| !gap || all.is_empty()) else {
+                return Err(io::Error::other(format!(
+                    "the log ends before entry {next} of {to}"
+                )));
+            };
+            next = newest.log_id.index + 1;
+            all.extend(more);
+        }
+        Ok(all)
+    }
+
     async fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
         let to = to.min(self.log.bounds().1.map_or(0, |last| last.index + 1));
         let raw = match self.log.read_tail(from, to, max_bytes) {

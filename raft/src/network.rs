@@ -35,6 +35,8 @@ pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
 /// A replication stream with requests under way and no response for so long is given up and opened anew.
 const STALL: Duration = Duration::from_secs(5);
+/// A connection that answers no ping for so long is made anew: packets may have been dropped without a word.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Bytes of a snapshot in one chunk.
 const SNAPSHOT_CHUNK: usize = 1024 * 1024;
 
@@ -49,6 +51,9 @@ pub fn endpoint(
     Ok(Endpoint::from_shared(format!("http://{addr}"))?
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW))
 }
@@ -135,6 +140,15 @@ impl Client {
     }
 }
 
+/// Ends the request half of a stream when the response half is given up: nothing else would.
+struct Window(Arc<Semaphore>);
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// The input of a replication stream, held back to [`WINDOW`] requests under way.
 fn windowed<S>(
     input: S,
@@ -196,14 +210,15 @@ impl RaftNetworkV2<TypeConfig> for Client {
                 .map_err(|_| unreachable(&tonic::Status::deadline_exceeded("append stream")))?;
             let responses = opened.map_err(|s| unreachable(&s))?.into_inner();
 
-            let state = Some((responses, permits, sent, 0usize));
+            let state = Some((responses, Window(permits), sent, 0usize));
             let output = futures_util::stream::unfold(state, |state| async move {
                 let (mut responses, permits, sent, received) = state?;
                 let next = loop {
+                    let asked_before = sent.load(Ordering::Acquire);
                     match tokio::time::timeout(STALL, responses.message()).await {
                         Ok(next) => break next,
-                        // Quiet because nothing was asked.
-                        Err(_) if sent.load(Ordering::Acquire) == received => {}
+                        // Quiet because nothing was asked for so long.
+                        Err(_) if asked_before == received => {}
                         Err(_) => {
                             break Err(tonic::Status::deadline_exceeded("no response to entries"));
                         }
@@ -211,7 +226,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
                 };
                 match next.and_then(|m| m.map(wire::result_from).transpose()) {
                     Ok(Some(result)) => {
-                        permits.add_permits(1);
+                        permits.0.add_permits(1);
                         let ended = result.is_err();
                         Some((
                             Ok(result),

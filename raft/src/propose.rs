@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use raftmq_remoting::message::NewMessage;
 use raftmq_store::Command;
 use raftmq_store::commitlog::draft::Draft;
-use raftmq_store::commitlog::format::{HEADER_LEN, MAX_ENTRY_LEN};
+use raftmq_store::commitlog::format::{COMMAND_HEADER_LEN, HEADER_LEN, MAX_ENTRY_LEN};
 use tokio::sync::{Notify, watch};
 
 use crate::error::ProposeError;
@@ -59,10 +59,11 @@ pub struct Proposal {
 }
 
 impl Proposal {
+    /// What it takes in an entry and in the queue, bytes.
     fn size(&self) -> usize {
         let messages: usize = self.messages.iter().map(NewMessage::encoded_len).sum();
-        // A command's size is known when it is encoded; they are small or bounded by the frame they came in.
-        messages + self.commands.len() * REQUEST_OVERHEAD + REQUEST_OVERHEAD
+        let command = |c: &Command| c.encode().len() + COMMAND_HEADER_LEN;
+        messages + self.commands.iter().map(command).sum::<usize>() + REQUEST_OVERHEAD
     }
 }
 
@@ -184,6 +185,15 @@ impl Proposer {
         }
         stale.into_iter().for_each(|(error, done)| done(Err(error)));
         self.wake.notify_one();
+    }
+
+    /// Puts proposals in front of the queue again, in their order.
+    fn requeue(&self, proposals: Vec<Pending>) {
+        let mut queue = self.queue.lock();
+        for pending in proposals.into_iter().rev() {
+            queue.bytes += pending.size;
+            queue.waiting.push_front(pending);
+        }
     }
 
     /// Lets the loop look again.
@@ -322,29 +332,27 @@ impl Proposer {
         };
         let mut draft = Draft::new(size);
         let mut proposals = Vec::with_capacity(taken.len());
-        for pending in taken {
-            let messages = pending
-                .proposal
+        let mut rest = taken.into_iter();
+        while let Some(pending) = rest.next() {
+            let proposal = &pending.proposal;
+            let messages = proposal
                 .messages
                 .iter()
                 .try_for_each(|m| draft.push_message(m));
             let pushed = messages.and_then(|()| {
-                pending
-                    .proposal
+                proposal
                     .commands
                     .iter()
                     .try_for_each(|c| draft.push_command(c))
             });
-            match pushed {
-                Ok(()) => proposals.push(pending),
-                Err(error) => {
-                    // Half of a proposal may not be stored: what was gathered before it goes with the next entry.
-                    tracing::warn!(%error, "a proposal does not fit into an entry");
-                    (pending.done)(Err(ProposeError::TooLarge));
-                    self.put_back(proposals);
-                    return self.next_entry();
-                }
+            if let Err(error) = pushed {
+                // Half of a proposal may not be stored: everyone else goes with the next entry.
+                tracing::warn!(%error, "a proposal does not fit into an entry");
+                (pending.done)(Err(ProposeError::TooLarge));
+                self.requeue(proposals.into_iter().chain(rest).collect());
+                return self.next_entry();
             }
+            proposals.push(pending);
         }
         let deadline = Instant::now() + self.limits.ack_timeout;
         let ticket = Ticket::new(proposals, deadline, draft.len(), Arc::downgrade(self));

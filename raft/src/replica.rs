@@ -23,7 +23,7 @@ use crate::error::{ProposeError, RaftError};
 use crate::founding;
 use crate::identity::{Belongs, Identity, new_id};
 use crate::lease::Lease;
-use crate::network::MAX_MESSAGE;
+use crate::network::{KEEP_ALIVE, MAX_MESSAGE};
 use crate::options::{AckLevel, FlushMode, Member, Node, Peer, ReplicaOptions};
 use crate::peer_server::{PeerService, PeerState};
 use crate::propose::{Limits, Proposal, Proposer};
@@ -185,7 +185,10 @@ impl Replica {
         let runtime = self.inner.runtime.lock().take();
         let inner = self.inner.clone();
         let closed = tokio::task::spawn_blocking(move || {
-            let saved = inner.machine.lock().save();
+            let saved = {
+                let mut machine = inner.machine.lock();
+                machine.save().and_then(|()| machine.flush())
+            };
             inner.log.close();
             if let Some(runtime) = runtime {
                 runtime.shutdown_timeout(std::time::Duration::from_secs(2));
@@ -406,6 +409,8 @@ async fn start(inner: Arc<Inner>) -> Result<(), RaftError> {
         .max_encoding_message_size(MAX_MESSAGE);
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
         .initial_stream_window_size(Some(16 * 1024 * 1024))
         .initial_connection_window_size(Some(32 * 1024 * 1024))
         .add_service(service)

@@ -134,6 +134,15 @@ impl Machine {
             term: entry.header.term,
             index: entry.header.index,
         };
+        if self.applied.is_some_and(|a| a.index + 1 != id.index) {
+            return Err(StoreError::corrupt(
+                format!("apply of entry {}", id.index),
+                format!(
+                    "{:?} is the last one applied",
+                    self.applied.map(|a| a.index)
+                ),
+            ));
+        }
         if entry.header.kind == EntryKind::Normal {
             for record in format::records(&entry.bytes) {
                 match record? {
@@ -308,6 +317,14 @@ impl Machine {
         // Timers were staged again too; those that are done stay done.
         self.batch = Batch::default();
         Ok(())
+    }
+
+    /// Makes the metadata durable against power loss.
+    ///
+    /// # Errors
+    /// [`StoreError::Metadata`].
+    pub fn flush(&self) -> Result<()> {
+        self.kv.flush()
     }
 
     /// Everything but messages, for a snapshot: applied, membership, next queue offsets, all families.

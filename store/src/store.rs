@@ -58,24 +58,51 @@ impl DirectoryLock {
     /// started anew since. Marks the directory as in use.
     fn mark_running(&self) -> Result<Stop> {
         let path = self.dir.join("abort");
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
         let last = fs::read_to_string(&path).ok();
-        let written = fs::write(&path, &boot).and_then(|()| RealFs.sync_dir(&self.dir));
-        written.map_err(|e| StoreError::io(format!("write {}", path.display()), e))?;
-        Ok(match last {
+        let stop = match last {
             None => Stop::Clean,
             Some(last) if last == boot => Stop::Killed,
             Some(_) => Stop::PowerLoss,
-        })
+        };
+        // What a power cut left behind stays marked until it is rebuilt, however often that is interrupted.
+        let mark = if stop == Stop::PowerLoss {
+            REBUILD
+        } else {
+            &boot
+        };
+        self.write_mark(mark)?;
+        Ok(stop)
     }
 
-    /// Notes that everything was written out.
+    fn mark_rebuilt(&self) -> Result<()> {
+        self.write_mark(&fs::read_to_string(BOOT_ID).unwrap_or_default())
+    }
+
+    fn write_mark(&self, mark: &str) -> Result<()> {
+        let path = self.dir.join("abort");
+        RealFs
+            .replace(&path, mark.as_bytes())
+            .map_err(|e| StoreError::io(format!("write {}", path.display()), e))
+    }
+
+    /// Makes everything below the directory durable, consume queues among it, and notes that nothing has to be checked.
     pub fn clean_stop(&self) {
+        let synced = fs::File::open(&self.dir).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
+        if let Err(error) = synced {
+            tracing::warn!(%error, "not everything is durable; the next start checks");
+            return;
+        }
         if let Err(error) = fs::remove_file(self.dir.join("abort")) {
             tracing::warn!(%error, "the abort file could not be removed; the next start checks more than it has to");
         }
     }
 }
+
+/// Where the kernel says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// In the `abort` file while consume queues are being rebuilt; no boot has this id.
+const REBUILD: &str = "rebuild";
 
 /// How the last process on a directory ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +161,7 @@ impl Store {
             tracing::warn!("unclean stop and a new boot: consume queues are rebuilt from the log");
             queues.clear()?;
             machine.rebuild_queues(&log)?;
+            lock.mark_rebuilt()?;
         }
         log.rebuild_offsets(machine.applied().map(|a| a.index), queues.offsets())?;
         if let Some(applied) = machine.applied() {

@@ -14,14 +14,28 @@ fn error(pairs: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn defaults_are_rocketmqs() {
+fn defaults_are_rocketmqs_but_for_the_acknowledgement() {
     let (config, notes) = from(&[]).unwrap();
     assert_eq!(config.listen_port, 10911);
     assert_eq!(config.cluster, "DefaultCluster");
     assert_eq!(config.max_message_size, 4 << 20);
     assert!(config.auto_create_topic && config.auto_create_group && config.long_polling);
-    assert!(config.acks_on_leader(), "ASYNC_MASTER");
+    assert!(
+        !config.acks_on_leader(),
+        "a majority, unless asked otherwise"
+    );
     assert!(notes.warnings.is_empty());
+}
+
+#[test]
+fn what_is_not_there_is_refused_and_not_ignored() {
+    for key in ["aclEnable", "authenticationEnabled", "allAckInSyncStateSet"] {
+        assert!(error(&[(key, "true")]).contains(key));
+        assert!(
+            from(&[(key, "false")]).is_ok(),
+            "{key}=false asks for nothing"
+        );
+    }
 }
 
 #[test]

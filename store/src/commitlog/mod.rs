@@ -249,7 +249,10 @@ impl CommitLog {
             }
         }
         let end = state.end();
-        let checkpoint = state.checkpoint_at(end).map(|mark| mark.encode());
+        let durable = self.shared.progress.durable.load(Ordering::Acquire);
+        let checkpoint = state
+            .checkpoint_at(end.min(durable))
+            .map(|mark| mark.encode());
         self.send(Op::Truncate {
             end,
             checkpoint,

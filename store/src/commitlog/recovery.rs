@@ -42,6 +42,8 @@ impl CommitLog {
         let state = recover(fs.as_ref(), &dir, &segments)?;
         let end = state.end();
         progress.written.store(end, Ordering::Release);
+        let first = segments.first_base().unwrap_or(0);
+        progress.durable.store(first, Ordering::Release);
 
         let shared = Arc::new(Shared {
             fs: fs.clone(),

@@ -165,14 +165,21 @@ impl Segments {
         Ok(segment)
     }
 
-    /// Deletes segments for which `doomed(base)` holds.
+    /// Deletes segments for which `doomed(base)` holds: old ones oldest first, new ones newest first, so that a process
+    /// killed in between leaves no hole.
     pub fn remove(&self, doomed: impl Fn(u64) -> bool) -> Result<()> {
-        let gone: Vec<u64> = {
+        let mut gone: Vec<u64> = {
             let mut list = self.list.write();
             let gone = list.iter().map(|s| s.base).filter(|b| doomed(*b)).collect();
             list.retain(|s| !doomed(s.base));
             gone
         };
+        let oldest_goes = self
+            .first_base()
+            .is_none_or(|kept| gone.first().is_some_and(|g| *g < kept));
+        if !oldest_goes {
+            gone.reverse();
+        }
         for base in &gone {
             for path in [self.index_path(*base), self.dir.join(segment_name(*base))] {
                 if self.fs.exists(&path) {

@@ -32,7 +32,11 @@ pub(super) fn storage_loop(
         let moves_back = group
             .iter()
             .any(|op| matches!(op, Op::Truncate { .. } | Op::Purge { .. }));
-        let guard = moves_back.then(|| checkpoint.lock());
+        let mut guard = moves_back.then(|| checkpoint.lock());
+        if let Some(since) = &mut guard {
+            // Sparse indexes on disk may hold what is removed now: all are written again.
+            **since = 0;
+        }
         writer.run(group);
         drop(guard);
     }
@@ -67,6 +71,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 impl Shared {
     /// Fsyncs every segment between the durable and the written position.
     pub(super) fn flush_written(&self) -> crate::error::Result<()> {
+        let epoch = self.progress.epoch.load(Ordering::Acquire);
         let written = self.progress.written.load(Ordering::Acquire);
         let mut position = self.progress.durable.load(Ordering::Acquire);
         while position < written {
@@ -79,11 +84,10 @@ impl Shared {
             })?;
             position = written.min(segment.base + segment.size);
         }
-        // A truncation meanwhile lowered both; never raise it above what is written now.
-        if position > self.progress.durable.load(Ordering::Acquire)
-            && self.progress.written.load(Ordering::Acquire) >= written
-        {
-            self.progress.durable.store(position, Ordering::Release);
+        // After a truncation in between the same positions hold other bytes: the next round syncs those.
+        let _moving = self.progress.moving.lock();
+        if self.progress.epoch.load(Ordering::Acquire) == epoch {
+            self.progress.durable.fetch_max(position, Ordering::AcqRel);
         }
         Ok(())
     }

@@ -88,6 +88,10 @@ pub struct Progress {
     pub written: AtomicU64,
     /// Everything before this position survives a power cut.
     pub durable: AtomicU64,
+    /// Counts truncations: what was read about positions before one does not hold after it.
+    pub(super) epoch: AtomicU64,
+    /// Held while `durable` is raised by the flusher or lowered by a truncation.
+    pub(super) moving: Mutex<()>,
     poisoned: Mutex<Option<String>>,
 }
 
@@ -263,8 +267,12 @@ impl SegmentWriter {
     fn truncate(&mut self, end: u64, checkpoint: Option<Vec<u8>>) -> Result<()> {
         self.check()?;
         self.replace_checkpoint(checkpoint)?;
-        self.progress.written.fetch_min(end, Ordering::AcqRel);
-        self.progress.durable.fetch_min(end, Ordering::AcqRel);
+        {
+            let _moving = self.progress.moving.lock();
+            self.progress.epoch.fetch_add(1, Ordering::AcqRel);
+            self.progress.written.fetch_min(end, Ordering::AcqRel);
+            self.progress.durable.fetch_min(end, Ordering::AcqRel);
+        }
         // The segment in which the last entry ends stays, also when it ends at the very end.
         let size = self.segments.size();
         let last_base = end.saturating_sub(1) / size * size;
@@ -282,6 +290,8 @@ impl SegmentWriter {
         self.segments
             .remove(|base| restart || base + size <= start)?;
         if restart {
+            let _moving = self.progress.moving.lock();
+            self.progress.epoch.fetch_add(1, Ordering::AcqRel);
             self.progress.written.store(start, Ordering::Release);
             self.progress.durable.store(start, Ordering::Release);
         }

@@ -1,6 +1,7 @@
 //! `mqbench`: load for any RocketMQ broker over the classic protocol, and what it costs.
 
 mod consume;
+mod probe;
 mod produce;
 mod report;
 
@@ -12,6 +13,9 @@ use raftmq_benches::BenchError;
 use raftmq_benches::stop::StopSignal;
 use raftmq_client::Admin;
 use raftmq_remoting::body::TopicConfig;
+
+/// Exit status after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 /// Sends with a fixed number of messages under way, or drains a topic.
 #[derive(Parser, Clone)]
@@ -45,7 +49,7 @@ struct Args {
     #[arg(short = 'c', long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
 
-    /// Time that is measured, s; --mode consume: longest time.
+    /// Time that is measured, s; other modes: longest time.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
 
@@ -88,8 +92,12 @@ fn namesrv() -> String {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
+    /// Send with a fixed number of messages under way.
     Produce,
+    /// Drain the topic.
     Consume,
+    /// Wait until a message is accepted.
+    Probe,
 }
 
 fn main() -> ExitCode {
@@ -123,17 +131,24 @@ fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<ExitCode, BenchError> {
     let mut stop = StopSignal::new()?;
     let measured = async {
-        match args.mode {
+        Ok(match args.mode {
             Mode::Produce => {
                 prepare_topic(args).await?;
-                produce::run(args).await
+                Some(produce::run(args).await?)
             }
-            Mode::Consume => consume::run(args).await,
-        }
+            Mode::Consume => Some(consume::run(args).await?),
+            Mode::Probe => {
+                probe::run(args).await?;
+                None
+            }
+        })
     };
-    let report = tokio::select! {
-        report = measured => report?,
-        () = stop.received() => return Ok(ExitCode::from(130)),
+    let report: Result<_, BenchError> = tokio::select! {
+        report = measured => report,
+        () = stop.received() => return Ok(ExitCode::from(INTERRUPTED)),
+    };
+    let Some(report) = report? else {
+        return Ok(ExitCode::SUCCESS);
     };
     let done = report.messages > 0;
     if args.json {
@@ -159,7 +174,11 @@ async fn prepare_topic(args: &Args) -> Result<(), BenchError> {
         write_queue_nums: args.queues,
         ..TopicConfig::default()
     };
-    for cluster in admin.cluster_info().await?.cluster_addr_table.keys() {
+    let clusters = admin.cluster_info().await?.cluster_addr_table;
+    if clusters.is_empty() {
+        return Err(BenchError::Usage("no broker is registered".to_owned()));
+    }
+    for cluster in clusters.keys() {
         admin.create_topic(cluster, &config).await?;
     }
     let deadline = std::time::Instant::now() + ROUTE_LIMIT;
