@@ -201,6 +201,13 @@ impl RaftNetworkV2<TypeConfig> for Client {
         Box::pin(async move {
             let permits = Arc::new(Semaphore::new(WINDOW));
             let sent = Arc::new(AtomicUsize::new(0));
+            // openraft backs off inside this stream: a dead peer must not be dialled before the first request is due.
+            let mut input = input;
+            let Some(first) = input.next().await else {
+                let nothing: BoxStream<'s, _> = Box::pin(futures_util::stream::empty());
+                return Ok(nothing);
+            };
+            let input = futures_util::stream::iter([first]).chain(input);
             let requests = windowed(input, permits.clone(), sent.clone());
             let request = self.call.sign(requests).map_err(|s| unreachable(&s))?;
             let mut client = self.client()?;

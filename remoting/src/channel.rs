@@ -306,10 +306,12 @@ impl Channel {
                 .next_deadline_ms
                 .fetch_min(deadline_ms, Ordering::Relaxed);
         }
-        if let Err(e) = self.enqueue(&cmd)
-            && let Some(p) = inner.pending.lock().remove(&opaque)
-        {
-            p.done.call(Err(e));
+        if let Err(e) = self.enqueue(&cmd) {
+            // Taken out first: whoever is told may call this channel again, and the lock is not re-entrant.
+            let waiting = inner.pending.lock().remove(&opaque);
+            if let Some(waiting) = waiting {
+                waiting.done.call(Err(e));
+            }
         }
         opaque
     }

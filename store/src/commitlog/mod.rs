@@ -6,11 +6,14 @@
 //! - `durable ≤ written ≤ end`; maps are read below `written` and only for committed entries;
 //! - the next offset of every queue is a function of the log: `append` and `truncate_after` alone change it.
 
+mod append;
+mod checkpoint;
 pub mod draft;
 pub mod entry_index;
 pub mod format;
 pub mod marks;
 pub mod queue_offsets;
+mod read;
 mod reader;
 mod recovery;
 pub mod segments;
@@ -29,25 +32,20 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
-use self::draft::{Draft, Place, Placed};
+pub use self::append::AppendBatch;
 use self::entry_index::EntryIndex;
-use self::format::{PAD_HEADER_LEN, check_entry, pad_header, read_u32};
 use self::marks::Mark;
 use self::queue_offsets::QueueOffsets;
-use self::reader::{EntryReader, Found};
 use self::segments::Segments;
 use self::tail::{RawEntry, Tail};
-use self::writer::{Done, FlushPolicy, Op, Progress, Write};
+use self::writer::{Done, FlushPolicy, Op, Progress};
 use crate::error::{Result, StoreError};
 use crate::vfs::FileSystem;
 
 /// Memory for the end of the log, bytes: what followers and consumers that keep up read.
 const TAIL_BYTES: usize = 64 * 1024 * 1024;
-/// Largest stored message, bytes: a record with a body of 4 MiB and full properties is far below.
-const MAX_RECORD_LEN: u32 = 24 * 1024 * 1024;
 
 /// How a commitlog is opened.
 pub struct LogOptions {
@@ -140,12 +138,6 @@ pub struct CommitLog {
     threads: Arc<Mutex<Option<Threads>>>,
     ops: Sender<Op>,
     vote: Arc<Mutex<Option<Vec<u8>>>>,
-}
-
-/// Entries being appended by one call; they reach the storage thread as one operation.
-pub struct AppendBatch<'a> {
-    log: &'a CommitLog,
-    writes: Vec<Write>,
 }
 
 impl CommitLog {
@@ -355,166 +347,6 @@ impl CommitLog {
         }
     }
 
-    /// Entries `[from, to)` that are in memory, up to `max_bytes` but at least one; `None` when the first is not.
-    pub fn read_tail(&self, from: u64, to: u64, max_bytes: usize) -> Option<Vec<RawEntry>> {
-        let state = self.shared.state.lock();
-        if state.purged.is_some_and(|p| from <= p.index) {
-            return None;
-        }
-        state.tail.get(from)?;
-        let mut bytes = 0;
-        let mut out = Vec::new();
-        for index in from..to {
-            let Some(entry) = state.tail.get(index) else {
-                break;
-            };
-            bytes += entry.bytes.len();
-            if bytes > max_bytes && !out.is_empty() {
-                break;
-            }
-            out.push(entry.clone());
-        }
-        Some(out)
-    }
-
-    /// Entries `[from, to)` as far as the log holds them, up to `max_bytes` but at least one. Reads files: not for
-    /// async threads.
-    ///
-    /// # Errors
-    /// I/O, and [`StoreError::Corrupt`] for an entry that the log holds but the file does not.
-    pub fn read_entries(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<RawEntry>> {
-        let (first, last, tail_first, start) = {
-            let state = self.shared.state.lock();
-            let Some(last) = state.last else {
-                return Ok(Vec::new());
-            };
-            let first = state.purged.map_or(0, |p| p.index + 1);
-            let start = state.index.at_or_before(from.max(first));
-            (first, last.index, state.tail.first_index(), start)
-        };
-        let from = from.max(first);
-        let to = to.min(last + 1);
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        if tail_first.is_some_and(|t| t <= from)
-            && let Some(entries) = self.read_tail(from, to, max_bytes)
-        {
-            return Ok(entries);
-        }
-        let Some(point) = start else {
-            // A log that does not begin at 0 (its first entries were never here).
-            return self.read_entries_after_gap(from, to, max_bytes);
-        };
-        let file_to = tail_first.map_or(to, |t| to.min(t));
-        let mut out = self
-            .shared
-            .read_files(point.position, from, file_to, max_bytes)?;
-        let bytes: usize = out.iter().map(|e| e.bytes.len()).sum();
-        if out.last().is_some_and(|e| e.header.index + 1 == file_to)
-            && file_to < to
-            && bytes < max_bytes
-            && let Some(more) = self.read_tail(file_to, to, max_bytes - bytes)
-        {
-            out.extend(more);
-        }
-        Ok(out)
-    }
-
-    fn read_entries_after_gap(
-        &self,
-        from: u64,
-        to: u64,
-        max_bytes: usize,
-    ) -> Result<Vec<RawEntry>> {
-        let first = self.shared.state.lock().tail.first_index();
-        match first {
-            Some(first) if first < to => Ok(self
-                .read_tail(first.max(from), to, max_bytes)
-                .unwrap_or_default()),
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// Whether a record at this position is surely in memory.
-    pub fn is_hot(&self, position: u64) -> bool {
-        self.shared
-            .state
-            .lock()
-            .tail
-            .first_position()
-            .is_some_and(|first| position >= first)
-    }
-
-    /// The stored message at `position`, `size` bytes, without a copy.
-    ///
-    /// # Errors
-    /// [`StoreError::OutOfRange`] when that range is not committed or no longer kept.
-    pub fn read_record(&self, position: u64, size: u32) -> Result<Bytes> {
-        let committed = self.shared.committed.load(Ordering::Acquire);
-        let end = position.saturating_add(u64::from(size));
-        if end > committed
-            || size > MAX_RECORD_LEN
-            || position < self.shared.segments.first_base().unwrap_or(0)
-        {
-            return Err(self.out_of_range(position));
-        }
-        if end > self.shared.progress.written.load(Ordering::Acquire) {
-            // Committed by the others before our own write ended.
-            let state = self.shared.state.lock();
-            let Some(entry) = state.tail.containing(position) else {
-                drop(state);
-                return Err(self.out_of_range(position));
-            };
-            let at = (position - entry.header.position) as usize;
-            if at + size as usize > entry.bytes.len() {
-                return Err(StoreError::corrupt(
-                    format!("position {position}"),
-                    "a record beyond its entry",
-                ));
-            }
-            return Ok(entry.bytes.slice(at..at + size as usize));
-        }
-        let Some(segment) = self.shared.segments.containing(position) else {
-            return Err(self.out_of_range(position));
-        };
-        if end > segment.base + segment.size {
-            return Err(StoreError::corrupt(
-                format!("position {position}"),
-                "a record beyond its segment",
-            ));
-        }
-        let at = (position - segment.base) as usize;
-        Ok(segment.map()?.slice(at..at + size as usize))
-    }
-
-    /// The stored message that starts at `position`; its own first bytes tell its size.
-    ///
-    /// # Errors
-    /// [`StoreError::OutOfRange`], and [`StoreError::Corrupt`] when no message starts there.
-    pub fn read_record_at(&self, position: u64) -> Result<Bytes> {
-        let head = self.read_record(position, PAD_HEADER_LEN as u32)?;
-        let size = read_u32(&head, 0).unwrap_or(0);
-        let bytes = self.read_record(position, size)?;
-        let view = raftmq_remoting::message::StoredRecord::parse(&bytes)
-            .map_err(|e| StoreError::corrupt(format!("position {position}"), e.to_string()))?;
-        if view.physical_offset() as u64 != position {
-            return Err(StoreError::corrupt(
-                format!("position {position}"),
-                "no message starts here",
-            ));
-        }
-        Ok(bytes)
-    }
-
-    fn out_of_range(&self, position: u64) -> StoreError {
-        StoreError::OutOfRange {
-            position: position as i64,
-            min: self.start() as i64,
-            max: self.shared.committed.load(Ordering::Acquire) as i64,
-        }
-    }
-
     /// What the log says is the next offset of a queue.
     pub fn next_queue_offset(&self, topic: &str, queue_id: i32) -> i64 {
         self.shared.state.lock().offsets.get(topic, queue_id)
@@ -556,136 +388,6 @@ impl CommitLog {
 /// Longest wait for queued writes at close.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
-impl AppendBatch<'_> {
-    /// Appends a draft as the leader: gives it its place and stamps its messages.
-    ///
-    /// # Errors
-    /// [`StoreError::TooLarge`]; nothing is appended then.
-    pub fn push_draft(
-        &mut self,
-        id: EntryId,
-        draft: Draft,
-        now_ms: i64,
-    ) -> Result<(RawEntry, Vec<Placed>)> {
-        let shared = &self.log.shared;
-        let mut state = shared.state.lock();
-        check_follows(&state, id);
-        let position = self.place(state.end(), draft.len())?;
-        let last = state.last;
-        let store_timestamp = now_ms.max(last.map_or(0, |l| l.store_timestamp));
-        let place = Place {
-            index: id.index,
-            term: id.term,
-            position,
-            previous: last.map_or(position, |_| state.last_start),
-            previous_crc: last.map_or(0, |l| l.crc),
-            store_timestamp,
-        };
-        let (header, bytes, placed) = draft.stamp(place, &mut state.offsets)?;
-        let entry = RawEntry { header, bytes };
-        let timestamp = if placed.is_empty() {
-            last.map_or(0, |l| l.store_timestamp)
-        } else {
-            store_timestamp
-        };
-        self.finish(&mut state, entry.clone(), timestamp);
-        Ok((entry, placed))
-    }
-
-    /// Appends an entry as a follower: the bytes are written as they came, after they proved to fit.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] when the checksum, the position, the chain or a queue offset contradicts this log:
-    /// the replica must stop.
-    pub fn push_encoded(&mut self, id: EntryId, bytes: Bytes) -> Result<()> {
-        let header = check_entry(&bytes)?;
-        let shared = &self.log.shared;
-        let mut state = shared.state.lock();
-        check_follows(&state, id);
-        let position = self.place(state.end(), bytes.len())?;
-        let crc = state.last.map_or(0, |l| l.crc);
-        let expected = (id.index, id.term, position, crc);
-        let found = (
-            header.index,
-            header.term,
-            header.position,
-            header.previous_crc,
-        );
-        if expected != found {
-            return Err(StoreError::corrupt(
-                format!("entry {} from the leader", id.index),
-                format!(
-                    "expected (index, term, position, previous crc) {expected:?}, found {found:?}"
-                ),
-            ));
-        }
-        state.offsets.follow(&header, &bytes)?;
-        let timestamp = last_timestamp(&bytes)
-            .unwrap_or(0)
-            .max(state.last.map_or(0, |l| l.store_timestamp));
-        self.finish(&mut state, RawEntry { header, bytes }, timestamp);
-        Ok(())
-    }
-
-    /// Where an entry of `len` bytes goes, with the pad that precedes it.
-    fn place(&mut self, end: u64, len: usize) -> Result<u64> {
-        let size = self.log.shared.segments.size();
-        if len as u64 > size {
-            return Err(StoreError::TooLarge {
-                size: len,
-                limit: size as usize,
-            });
-        }
-        let left = size - end % size;
-        if len as u64 <= left {
-            return Ok(end);
-        }
-        if left >= PAD_HEADER_LEN as u64 {
-            self.writes.push(Write {
-                position: end,
-                bytes: Bytes::copy_from_slice(&pad_header(left as u32)),
-            });
-        }
-        Ok(end + left)
-    }
-
-    fn finish(&mut self, state: &mut LogState, entry: RawEntry, store_timestamp: i64) {
-        self.writes.push(Write {
-            position: entry.header.position,
-            bytes: entry.bytes.clone(),
-        });
-        let written = self.log.shared.progress.written.load(Ordering::Acquire);
-        state.note(
-            &entry,
-            store_timestamp,
-            self.log.shared.segments.size(),
-            written,
-        );
-    }
-
-    /// Hands the writes to the storage thread; `done` is told when they are persisted.
-    pub fn submit(self, done: Done) {
-        let end = self.log.end();
-        self.log.send(Op::Append {
-            writes: self.writes,
-            end,
-            done,
-        });
-    }
-}
-
-fn check_follows(state: &LogState, id: EntryId) {
-    if let Some(last) = &state.last {
-        assert_eq!(id.index, last.index + 1, "log indexes are consecutive");
-        assert!(
-            id.term >= last.term,
-            "terms never go backwards: {} after {}",
-            id.term,
-            last.term
-        );
-    }
-}
-
 /// Store time of the last message of an entry.
 fn last_timestamp(entry: &[u8]) -> Option<i64> {
     let messages = format::records(entry).filter_map(|r| match r {
@@ -703,92 +405,5 @@ impl Shared {
 
     fn checkpoint_path(&self) -> PathBuf {
         self.dir.join("checkpoint")
-    }
-
-    /// Entries `[from, to)` wherever they are, under the state's lock: truncation only.
-    fn collect_entries(&self, state: &LogState, from: u64, to: u64) -> Result<Vec<RawEntry>> {
-        let mut out = Vec::new();
-        let tail_first = state.tail.first_index().unwrap_or(to).min(to);
-        let first = state.purged.map_or(0, |p| p.index + 1);
-        if from < tail_first
-            && let Some(point) = state.index.at_or_before(from.max(first))
-        {
-            out = self.read_files(point.position, from, tail_first, usize::MAX)?;
-        }
-        out.extend((tail_first.max(from)..to).filter_map(|i| state.tail.get(i).cloned()));
-        Ok(out)
-    }
-
-    /// Entries `[from, to)` from the files, walking on from `position`.
-    fn read_files(
-        &self,
-        position: u64,
-        from: u64,
-        to: u64,
-        max_bytes: usize,
-    ) -> Result<Vec<RawEntry>> {
-        let mut reader = EntryReader::new(&self.segments, position);
-        let mut out: Vec<RawEntry> = Vec::new();
-        let mut bytes = 0;
-        while out.last().map_or(from, |e| e.header.index + 1) < to {
-            let at = reader.position();
-            match reader.next()? {
-                Found::Entry(entry) if entry.header.index < from => {}
-                Found::Entry(entry) => {
-                    bytes += entry.bytes.len();
-                    if bytes > max_bytes && !out.is_empty() {
-                        break;
-                    }
-                    out.push(entry);
-                }
-                Found::Nothing => {
-                    return Err(StoreError::corrupt(
-                        format!("log at {at}"),
-                        format!("entries {from}..{to} are missing or damaged"),
-                    ));
-                }
-            }
-        }
-        Ok(out)
-    }
-
-    /// Writes the sparse index of the segments touched since the last time, then the checkpoint.
-    fn save_checkpoint(&self) -> Result<()> {
-        let mut checkpoint_base = self.checkpoint_lock.lock();
-        let durable = self.progress.durable.load(Ordering::Acquire);
-        let (mark, files) = {
-            let state = self.state.lock();
-            if state.purged.is_some_and(|p| p.position > durable) {
-                return Ok(());
-            }
-            let Some(mark) = state.checkpoint_at(durable) else {
-                return Ok(());
-            };
-            let since = *checkpoint_base;
-            let bases = self
-                .segments
-                .bases()
-                .into_iter()
-                .filter(|base| *base <= mark.position);
-            let touched = bases.filter(|base| *base >= since || !self.has_index(*base));
-            let end = mark.position + 1;
-            let files: Vec<_> = touched
-                .map(|base| (base, state.index.encode_segment(base, end)))
-                .collect();
-            (mark, files)
-        };
-        for (base, content) in files {
-            let path = self.segments.index_path(base);
-            self.fs
-                .replace(&path, &content)
-                .map_err(|e| StoreError::io(format!("write {}", path.display()), e))?;
-        }
-        mark.save(self.fs.as_ref(), &self.checkpoint_path())?;
-        *checkpoint_base = mark.position / self.segments.size() * self.segments.size();
-        Ok(())
-    }
-
-    fn has_index(&self, base: u64) -> bool {
-        self.fs.exists(&self.segments.index_path(base))
     }
 }

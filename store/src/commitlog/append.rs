@@ -1,0 +1,148 @@
+//! Appending: the leader's drafts get their place and stamps, a follower's entries prove that they fit. Called by the Raft
+//! core's task alone; the storage thread gets one operation a batch.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::draft::{Draft, Place, Placed};
+use super::format::{PAD_HEADER_LEN, check_entry, pad_header};
+use super::tail::RawEntry;
+use super::writer::{Done, Op, Write};
+use super::{CommitLog, EntryId, LogState, last_timestamp};
+use crate::error::{Result, StoreError};
+
+/// Entries being appended by one call; they reach the storage thread as one operation.
+pub struct AppendBatch<'a> {
+    pub(super) log: &'a CommitLog,
+    pub(super) writes: Vec<Write>,
+}
+impl AppendBatch<'_> {
+    /// Appends a draft as the leader: gives it its place and stamps its messages.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`]; nothing is appended then.
+    pub fn push_draft(
+        &mut self,
+        id: EntryId,
+        draft: Draft,
+        now_ms: i64,
+    ) -> Result<(RawEntry, Vec<Placed>)> {
+        let shared = &self.log.shared;
+        let mut state = shared.state.lock();
+        check_follows(&state, id);
+        let position = self.place(state.end(), draft.len())?;
+        let last = state.last;
+        let store_timestamp = now_ms.max(last.map_or(0, |l| l.store_timestamp));
+        let place = Place {
+            index: id.index,
+            term: id.term,
+            position,
+            previous: last.map_or(position, |_| state.last_start),
+            previous_crc: last.map_or(0, |l| l.crc),
+            store_timestamp,
+        };
+        let (header, bytes, placed) = draft.stamp(place, &mut state.offsets)?;
+        let entry = RawEntry { header, bytes };
+        let timestamp = if placed.is_empty() {
+            last.map_or(0, |l| l.store_timestamp)
+        } else {
+            store_timestamp
+        };
+        self.finish(&mut state, entry.clone(), timestamp);
+        Ok((entry, placed))
+    }
+
+    /// Appends an entry as a follower: the bytes are written as they came, after they proved to fit.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the checksum, the position, the chain or a queue offset contradicts this log:
+    /// the replica must stop.
+    pub fn push_encoded(&mut self, id: EntryId, bytes: Bytes) -> Result<()> {
+        let header = check_entry(&bytes)?;
+        let shared = &self.log.shared;
+        let mut state = shared.state.lock();
+        check_follows(&state, id);
+        let position = self.place(state.end(), bytes.len())?;
+        let crc = state.last.map_or(0, |l| l.crc);
+        let expected = (id.index, id.term, position, crc);
+        let found = (
+            header.index,
+            header.term,
+            header.position,
+            header.previous_crc,
+        );
+        if expected != found {
+            return Err(StoreError::corrupt(
+                format!("entry {} from the leader", id.index),
+                format!(
+                    "expected (index, term, position, previous crc) {expected:?}, found {found:?}"
+                ),
+            ));
+        }
+        state.offsets.follow(&header, &bytes)?;
+        let timestamp = last_timestamp(&bytes)
+            .unwrap_or(0)
+            .max(state.last.map_or(0, |l| l.store_timestamp));
+        self.finish(&mut state, RawEntry { header, bytes }, timestamp);
+        Ok(())
+    }
+
+    /// Where an entry of `len` bytes goes, with the pad that precedes it.
+    fn place(&mut self, end: u64, len: usize) -> Result<u64> {
+        let size = self.log.shared.segments.size();
+        if len as u64 > size {
+            return Err(StoreError::TooLarge {
+                size: len,
+                limit: size as usize,
+            });
+        }
+        let left = size - end % size;
+        if len as u64 <= left {
+            return Ok(end);
+        }
+        if left >= PAD_HEADER_LEN as u64 {
+            self.writes.push(Write {
+                position: end,
+                bytes: Bytes::copy_from_slice(&pad_header(left as u32)),
+            });
+        }
+        Ok(end + left)
+    }
+
+    fn finish(&mut self, state: &mut LogState, entry: RawEntry, store_timestamp: i64) {
+        self.writes.push(Write {
+            position: entry.header.position,
+            bytes: entry.bytes.clone(),
+        });
+        let written = self.log.shared.progress.written.load(Ordering::Acquire);
+        state.note(
+            &entry,
+            store_timestamp,
+            self.log.shared.segments.size(),
+            written,
+        );
+    }
+
+    /// Hands the writes to the storage thread; `done` is told when they are persisted.
+    pub fn submit(self, done: Done) {
+        let end = self.log.end();
+        self.log.send(Op::Append {
+            writes: self.writes,
+            end,
+            done,
+        });
+    }
+}
+
+fn check_follows(state: &LogState, id: EntryId) {
+    if let Some(last) = &state.last {
+        assert_eq!(id.index, last.index + 1, "log indexes are consecutive");
+        assert!(
+            id.term >= last.term,
+            "terms never go backwards: {} after {}",
+            id.term,
+            last.term
+        );
+    }
+}
