@@ -164,15 +164,21 @@ struct MembershipForm {
     nodes: BTreeMap<u64, Node>,
 }
 
+impl MembershipForm {
+    fn of(membership: &Membership) -> Self {
+        Self {
+            configs: membership.get_joint_config().clone(),
+            nodes: membership
+                .nodes()
+                .map(|(id, node)| (*id, node.clone()))
+                .collect(),
+        }
+    }
+}
+
 /// Encodes a membership for a log entry.
 pub fn encode_membership(membership: &Membership) -> Vec<u8> {
-    let form = MembershipForm {
-        configs: membership.get_joint_config().clone(),
-        nodes: membership
-            .nodes()
-            .map(|(id, node)| (*id, node.clone()))
-            .collect(),
-    };
+    let form = MembershipForm::of(membership);
     serde_json::to_vec(&form)
         .unwrap_or_else(|e| unreachable!("a membership holds only strings and numbers: {e}"))
 }
@@ -209,13 +215,7 @@ pub fn encode_stored(id: LogId, membership: &Membership) -> Vec<u8> {
     let form = StoredForm {
         term: id.leader_id.term,
         index: id.index,
-        membership: MembershipForm {
-            configs: membership.get_joint_config().clone(),
-            nodes: membership
-                .nodes()
-                .map(|(id, node)| (*id, node.clone()))
-                .collect(),
-        },
+        membership: MembershipForm::of(membership),
     };
     serde_json::to_vec(&form)
         .unwrap_or_else(|e| unreachable!("a membership holds only strings and numbers: {e}"))
