@@ -110,6 +110,12 @@ pub enum Command {
         /// Key.
         key: String,
     },
+    /// Gives up the log before this position, and what is derived from it. Each replica goes to its newest snapshot at or
+    /// before it.
+    TrimTo {
+        /// Byte position, a segment's first.
+        position: u64,
+    },
     /// Forgets delivered timers; stands in the same entry as the delivered messages.
     TimerDone {
         /// Which.

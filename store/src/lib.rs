@@ -7,16 +7,24 @@
 pub mod command;
 pub mod commitlog;
 pub mod consume_queue;
+pub mod directory;
 mod error;
+pub mod housekeeping;
+pub mod key_index;
+pub mod key_query;
 pub mod kv;
 pub mod machine;
 mod mapped;
+mod scrub;
+pub mod snapshots;
 pub mod state;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod time_index;
 pub mod vfs;
 
 pub use command::{Command, OffsetCommit, TimerKey};
 pub use error::{Result, StoreError};
 pub use machine::{Applied, Arrived, Effects, Machine};
-pub use store::Store;
+pub use store::{Env, Stop, Store};

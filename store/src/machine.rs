@@ -5,20 +5,24 @@
 //! same batch as the change it covers; for entries of messages alone it may lag behind, and they are applied again
 //! after a restart, to the same effect.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{StoredRecord, properties, sysflag, tags_code};
 use raftmq_remoting::validate::SCHEDULE_TOPIC;
-use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, TimerKey};
 use crate::commitlog::format::{self, EntryKind, Record};
+use crate::commitlog::marks::Mark;
+use crate::commitlog::queue_offsets::QueueOffsets;
 use crate::commitlog::tail::RawEntry;
 use crate::commitlog::{CommitLog, EntryId};
-use crate::consume_queue::{ConsumeQueue, QueueEntry, QueueTable};
+use crate::consume_queue::{ConsumeQueue, QueueEntry, QueueTable, TableCut};
 use crate::error::{Result, StoreError};
+use crate::key_index::KeyIndex;
 use crate::kv::{Batch, Family, Kv};
+use crate::snapshots::{Header as SnapshotHeader, Item, Pending, Reader, Snapshots};
 use crate::state::{State, Touched};
 
 const APPLIED: &[u8] = b"applied";
@@ -26,16 +30,8 @@ const MEMBERSHIP: &[u8] = b"membership";
 /// Entries of messages alone after which `applied` is written anyway: bounds what a restart applies again.
 const SAVE_EVERY: u32 = 512;
 
-/// How far the state machine is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    /// Raft index of the last applied entry.
-    pub index: u64,
-    /// Its term.
-    pub term: u64,
-    /// Byte position after it.
-    pub position: u64,
-}
+/// How far the state machine is: after which entry, and where that one ends.
+pub type Applied = Mark;
 
 /// A message that became visible to consumers.
 #[derive(Debug, Clone)]
@@ -61,16 +57,37 @@ pub struct Effects {
     pub touched: Touched,
 }
 
+/// What the state machine writes to.
+pub struct Parts {
+    /// Metadata store.
+    pub kv: Arc<dyn Kv>,
+    /// Its content, for readers.
+    pub state: Arc<State>,
+    /// Consume queues.
+    pub queues: Arc<QueueTable>,
+    /// Key index.
+    pub keys: Arc<KeyIndex>,
+    /// Where the state between two segments goes.
+    pub snapshots: Arc<Snapshots>,
+    /// `mappedFileSizeCommitLog`, bytes.
+    pub segment_size: u64,
+}
+
 /// Applies entries.
 pub struct Machine {
-    kv: Arc<dyn Kv>,
-    state: Arc<State>,
-    queues: Arc<QueueTable>,
+    parts: Parts,
     applied: Option<Applied>,
     membership: Option<Vec<u8>>,
     batch: Batch,
     staged: Vec<Arc<ConsumeQueue>>,
     unsaved: u32,
+    /// The queues hold the entries up to this one already, durably: applying them again must not touch what a checkpoint
+    /// counts on.
+    queued: Option<u64>,
+    /// The key index takes what is applied.
+    indexing: bool,
+    /// State at the last segment boundary, until the housekeeper takes it.
+    pending: Option<Pending>,
 }
 
 impl Machine {
@@ -78,24 +95,25 @@ impl Machine {
     ///
     /// # Errors
     /// [`StoreError::Metadata`] or damage in its values.
-    pub fn load(kv: Arc<dyn Kv>, state: Arc<State>, queues: Arc<QueueTable>) -> Result<Self> {
-        let applied = match kv.get(Family::Meta, APPLIED)? {
+    pub fn load(parts: Parts) -> Result<Self> {
+        let applied = match parts.kv.get(Family::Meta, APPLIED)? {
             Some(bytes) => Some(
                 serde_json::from_slice(&bytes)
                     .map_err(|e| StoreError::corrupt("metadata: applied", e.to_string()))?,
             ),
             None => None,
         };
-        let membership = kv.get(Family::Meta, MEMBERSHIP)?;
+        let membership = parts.kv.get(Family::Meta, MEMBERSHIP)?;
         Ok(Self {
-            kv,
-            state,
-            queues,
+            parts,
             applied,
             membership,
             batch: Batch::default(),
             staged: Vec::new(),
             unsaved: 0,
+            queued: None,
+            indexing: true,
+            pending: None,
         })
     }
 
@@ -111,13 +129,19 @@ impl Machine {
 
     /// State for readers.
     pub fn state(&self) -> &Arc<State> {
-        &self.state
+        &self.parts.state
     }
 
     /// Moves on over an entry that is not at hand as bytes and has no records: a blank one or a membership.
     pub fn apply_without_records(&mut self, id: EntryId, membership: Option<&[u8]>) {
-        let position = self.applied.map_or(0, |a| a.position);
-        self.moved(id, position, membership);
+        let before = self.applied.unwrap_or_default();
+        let mark = Mark {
+            index: id.index,
+            term: id.term,
+            crc: 0,
+            ..before
+        };
+        self.moved(mark, membership);
     }
 
     /// Applies one entry of the log; visible and saved after [`Machine::finish`].
@@ -143,80 +167,144 @@ impl Machine {
                 ),
             ));
         }
+        self.freeze_at_boundary(entry.header.position)?;
+        let mut newest = self.applied.map_or(0, |a| a.store_timestamp);
         if entry.header.kind == EntryKind::Normal {
             for record in format::records(&entry.bytes) {
                 match record? {
                     Record::Message { at, bytes } => {
-                        self.apply_message(entry, at, bytes, effects)?
+                        newest = newest.max(self.apply_message(entry, at, bytes, effects)?);
                     }
                     Record::Command(bytes) => {
-                        self.apply_command(Command::decode(bytes)?, effects)?
+                        self.apply_command(id.index, Command::decode(bytes)?, effects)?
                     }
                 }
             }
         }
-        self.moved(id, entry.end(), membership);
+        if self.indexing {
+            let advanced = self.parts.keys.advance(entry.end());
+            self.keep_indexing(advanced);
+        }
+        let mark = Mark {
+            index: id.index,
+            term: id.term,
+            start: entry.header.position,
+            position: entry.end(),
+            crc: entry.header.crc,
+            store_timestamp: newest,
+        };
+        self.moved(mark, membership);
         Ok(())
     }
 
-    fn moved(&mut self, id: EntryId, position: u64, membership: Option<&[u8]>) {
+    fn moved(&mut self, mark: Mark, membership: Option<&[u8]>) {
         if let Some(encoded) = membership {
             self.membership = Some(encoded.to_vec());
             self.batch.put(Family::Meta, MEMBERSHIP, encoded);
         }
-        self.applied = Some(Applied {
-            index: id.index,
-            term: id.term,
-            position,
-        });
+        self.applied = Some(mark);
         self.unsaved += 1;
     }
 
+    /// Between the last entry of a segment and the first of the next, keeps the state as it is for a snapshot. When the
+    /// last one has not been written yet this boundary goes without.
+    fn freeze_at_boundary(&mut self, next: u64) -> Result<()> {
+        let size = self.parts.segment_size;
+        let base = next / size * size;
+        let Some(applied) = self.applied else {
+            return Ok(());
+        };
+        let crosses = applied.position > 0 && (applied.position - 1) / size < base / size;
+        if !crosses || self.pending.is_some() {
+            return Ok(());
+        }
+        let mark = Mark {
+            position: next,
+            ..applied
+        };
+        self.pending = Some(self.freeze(mark)?);
+        Ok(())
+    }
+
+    /// The present state, to be written as a snapshot elsewhere.
+    ///
+    /// # Errors
+    /// I/O: the replica must stop.
+    pub fn freeze(&mut self, mark: Mark) -> Result<Pending> {
+        self.flush_queues()?;
+        self.save()?;
+        let dir = self.parts.snapshots.frozen_dir(mark.position);
+        let offsets = self.parts.queues.offsets();
+        Ok(Pending {
+            header: SnapshotHeader {
+                mark,
+                membership: self.membership.clone(),
+            },
+            queues: offsets
+                .iter()
+                .map(|(topic, id, next)| (topic.to_owned(), id, next))
+                .collect(),
+            kv: self.parts.kv.freeze(&dir)?,
+            dir,
+        })
+    }
+
+    /// The queues hold the entries up to this one.
+    pub(crate) fn set_queued(&mut self, queued: Option<u64>) {
+        self.queued = queued;
+    }
+
+    /// Next offset of every queue, as of what is applied.
+    pub fn queue_offsets(&self) -> QueueOffsets {
+        self.parts.queues.offsets()
+    }
+
+    /// State at a segment boundary that waits to be written.
+    pub fn take_pending(&mut self) -> Option<Pending> {
+        self.pending.take()
+    }
+
+    /// How long every queue is now, for the queues' checkpoint; `None` before the first entry.
+    ///
+    /// # Errors
+    /// I/O: the replica must stop.
+    pub fn cut(&mut self) -> Result<Option<TableCut>> {
+        self.flush_queues()?;
+        let cut = |a: Applied| self.parts.queues.cut(a.index, a.position);
+        Ok(self.applied.map(cut))
+    }
+
+    /// Returns the message's store time.
     fn apply_message(
         &mut self,
         entry: &RawEntry,
         at: usize,
         bytes: &[u8],
         effects: &mut Effects,
-    ) -> Result<()> {
-        let view = StoredRecord::parse(bytes).map_err(|e| {
-            StoreError::corrupt(
-                format!("message in entry {}", entry.header.index),
-                e.to_string(),
-            )
-        })?;
-        // Half messages of transactions and rollbacks are in the log but in no queue.
-        let transaction = view.sys_flag() & sysflag::TRANSACTION_MASK;
-        if transaction == sysflag::TRANSACTION_PREPARED
-            || transaction == sysflag::TRANSACTION_ROLLBACK
-        {
-            return Ok(());
-        }
+    ) -> Result<i64> {
+        let view = parse(entry, bytes)?;
+        let timestamp = view.store_timestamp();
         let physical_offset = (entry.header.position + at as u64) as i64;
-        let mut code = tags_code(view.property(properties::TAGS));
-        if view.topic() == SCHEDULE_TOPIC
-            && let Some(due) = view
-                .property(properties::TIMER_OUT_MS)
-                .and_then(|due| due.parse().ok())
-        {
+        if self.indexing {
+            let indexed = self.index_keys(&view, physical_offset);
+            self.keep_indexing(indexed);
+        }
+        if !is_queued(view.sys_flag()) {
+            return Ok(timestamp);
+        }
+        let due = timer_due(&view);
+        if let Some(deliver_at_ms) = due {
             let key = TimerKey {
-                deliver_at_ms: due,
+                deliver_at_ms,
                 physical_offset,
             };
             self.batch.put(Family::Timers, key.encode(), []);
             effects.touched.timers = true;
-            code = due;
         }
-        let queue = self.queues.get_or_create(view.topic(), view.queue_id())?;
-        let first = queue.stage(QueueEntry {
-            queue_offset: view.queue_offset(),
-            physical_offset,
-            size: bytes.len() as u32,
-            tags_code: code,
-        });
-        if first {
-            self.staged.push(queue);
-        }
+        let code = match Some(entry.header.index) > self.queued {
+            true => self.queue_message(&view, physical_offset, bytes.len())?,
+            false => queue_entry(&view, physical_offset, bytes.len()).tags_code,
+        };
         let topic_at = view.topic().as_ptr() as usize - entry.bytes.as_ptr() as usize;
         let topic = entry.bytes.slice(topic_at..topic_at + view.topic().len());
         effects.arrived.push(Arrived {
@@ -225,31 +313,76 @@ impl Machine {
             queue_id: view.queue_id(),
             queue_offset: view.queue_offset(),
             tags_code: code,
-            store_timestamp: view.store_timestamp(),
+            store_timestamp: timestamp,
         });
-        Ok(())
+        Ok(timestamp)
     }
 
-    fn apply_command(&mut self, command: Command, effects: &mut Effects) -> Result<()> {
-        if let Command::DeleteTopic { topic, .. } = &command {
+    /// The key index stops nothing: what it misses is indexed at the next start.
+    fn keep_indexing(&mut self, result: Result<()>) {
+        if let Err(error) = result {
+            tracing::error!(%error, "messages are not indexed by key any more; the next start makes up for it");
+            self.indexing = false;
+        }
+    }
+
+    fn index_keys(&self, view: &StoredRecord<'_>, physical_offset: i64) -> Result<()> {
+        if view.sys_flag() & sysflag::TRANSACTION_MASK == sysflag::TRANSACTION_ROLLBACK {
+            return Ok(());
+        }
+        self.parts.keys.add(
+            view.topic(),
+            view.property(properties::UNIQ_KEY),
+            view.property(properties::KEYS),
+            physical_offset as u64,
+            view.store_timestamp(),
+        )
+    }
+
+    /// Stages a message's queue entry; returns its tags code.
+    fn queue_message(
+        &mut self,
+        view: &StoredRecord<'_>,
+        physical_offset: i64,
+        size: usize,
+    ) -> Result<i64> {
+        let entry = queue_entry(view, physical_offset, size);
+        let queue = self
+            .parts
+            .queues
+            .get_or_create(view.topic(), view.queue_id())?;
+        if queue.stage(entry) {
+            self.staged.push(queue);
+        }
+        Ok(entry.tags_code)
+    }
+
+    fn apply_command(&mut self, index: u64, command: Command, effects: &mut Effects) -> Result<()> {
+        if let Command::DeleteTopic { topic, .. } = &command
+            && Some(index) > self.queued
+        {
             // What was staged belongs to the queues that go.
             self.flush_queues()?;
-            self.queues.remove_topic(topic)?;
+            self.parts.queues.remove_topic(topic)?;
         }
-        self.state
+        self.parts
+            .state
             .apply(command, &mut self.batch, &mut effects.touched)
     }
 
     fn flush_queues(&mut self) -> Result<()> {
-        self.staged
-            .drain(..)
-            .try_for_each(|queue| queue.flush_staged())
+        // On a full disk a queue keeps its batch, and its place here: the same call can be made again.
+        while let Some(queue) = self.staged.last() {
+            queue.flush_staged()?;
+            self.staged.pop();
+        }
+        Ok(())
     }
 
     /// Ends a batch of entries: queues are written, then the metadata with `applied`.
     ///
     /// # Errors
-    /// I/O: the replica must stop.
+    /// I/O: the replica must stop, unless the disk is full; then the same call can be made again.
     pub fn finish(&mut self) -> Result<()> {
         self.flush_queues()?;
         if !self.batch.is_empty() || self.unsaved >= SAVE_EVERY {
@@ -266,57 +399,63 @@ impl Machine {
         let Some(applied) = self.applied else {
             return Ok(());
         };
-        let mut batch = std::mem::take(&mut self.batch);
         let value =
             serde_json::to_vec(&applied).map_err(|e| StoreError::Metadata(e.to_string()))?;
-        batch.put(Family::Meta, APPLIED, value);
-        self.kv.write(batch)?;
+        self.batch.put(Family::Meta, APPLIED, value);
+        self.parts.kv.write(&self.batch)?;
+        self.batch = Batch::default();
         self.unsaved = 0;
         Ok(())
     }
 
-    /// Puts the messages of entries up to `applied` into their queues again; the queues were emptied before.
+    /// Brings what is derived from the log up to `applied`: queue entries of the entries after `queued`, keys of the
+    /// messages from the position `indexed` on. At a start.
     ///
     /// # Errors
     /// I/O or damage.
-    pub(crate) fn rebuild_queues(&mut self, log: &CommitLog) -> Result<()> {
+    pub(crate) fn replay(
+        &mut self,
+        log: &CommitLog,
+        queued: Option<u64>,
+        indexed: u64,
+    ) -> Result<()> {
         let Some(applied) = self.applied else {
             return Ok(());
         };
-        let mut next = log.bounds().0.map_or(0, |purged| purged.index + 1);
-        while next <= applied.index {
-            let entries = log.read_entries(next, applied.index + 1, REBUILD_CHUNK)?;
-            let Some(last) = entries.last() else {
-                return Err(StoreError::corrupt(
-                    "log",
-                    format!("entry {next} is applied and not in the log"),
-                ));
-            };
-            next = last.header.index + 1;
-            let mut effects = Effects::default();
-            for entry in entries
-                .iter()
-                .filter(|e| e.header.kind == EntryKind::Normal)
-            {
-                for record in format::records(&entry.bytes) {
-                    match record? {
-                        Record::Message { at, bytes } => {
-                            self.apply_message(entry, at, bytes, &mut effects)?
-                        }
-                        Record::Command(bytes) => {
-                            if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)? {
-                                self.flush_queues()?;
-                                self.queues.remove_topic(&topic)?;
-                            }
-                        }
+        let from = match queued {
+            Some(queued) => log.index_at(indexed).min(queued + 1),
+            None => 0,
+        };
+        walk(log, from, applied.index, |entry, record| {
+            let queues = queued.is_none_or(|queued| entry.header.index > queued);
+            match record {
+                Record::Message { at, bytes } => {
+                    let view = parse(entry, bytes)?;
+                    let physical_offset = (entry.header.position + at as u64) as i64;
+                    if physical_offset as u64 >= indexed {
+                        self.index_keys(&view, physical_offset)?;
+                    }
+                    if queues && is_queued(view.sys_flag()) {
+                        self.queue_message(&view, physical_offset, bytes.len())?;
                     }
                 }
+                Record::Command(bytes) if queues => {
+                    if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)? {
+                        self.flush_queues()?;
+                        self.parts.queues.remove_topic(&topic)?;
+                    }
+                }
+                Record::Command(_) => {}
             }
-            self.flush_queues()?;
-        }
-        // Timers were staged again too; those that are done stay done.
-        self.batch = Batch::default();
-        Ok(())
+            if self.staged.len() > REPLAY_QUEUES {
+                self.flush_queues()?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        // A snapshot may end where a segment begins that is not there yet.
+        let end = applied.position.min(log.end());
+        self.parts.keys.advance(end.max(indexed))?;
+        self.flush_queues()
     }
 
     /// Makes the metadata durable against power loss.
@@ -324,75 +463,175 @@ impl Machine {
     /// # Errors
     /// [`StoreError::Metadata`].
     pub fn flush(&self) -> Result<()> {
-        self.kv.flush()
+        self.parts.kv.flush()
     }
 
-    /// Everything but messages, for a snapshot: applied, membership, next queue offsets, all families.
-    ///
-    /// # Errors
-    /// [`StoreError::Metadata`].
-    pub fn dump(&self) -> Result<Vec<u8>> {
-        let queues: Vec<(String, i32, i64)> = self
-            .queues
-            .offsets()
-            .iter()
-            .map(|(topic, id, next)| (topic.to_owned(), id, next))
-            .collect();
-        let mut pairs = Vec::new();
-        for family in Family::ALL {
-            let all = self.kv.scan(family, &[], usize::MAX)?;
-            pairs.extend(
-                all.into_iter()
-                    .map(|(key, value)| (family.name().to_owned(), key, value)),
-            );
-        }
-        let dump = Dump {
-            applied: self.applied,
-            membership: self.membership.clone(),
-            queues,
-            pairs,
-        };
-        serde_json::to_vec(&dump).map_err(|e| StoreError::Metadata(e.to_string()))
+    /// Forgets everything: all of it is applied again from the log's first entry.
+    pub(crate) fn wipe(&mut self) -> Result<()> {
+        self.clear_kv()?;
+        self.batch = Batch::default();
+        self.applied = None;
+        self.membership = None;
+        self.parts.state.reload()
     }
 
-    /// Replaces everything with a dump.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] for bytes that are no dump; nothing has changed then.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let dump: Dump = serde_json::from_slice(bytes)
-            .map_err(|e| StoreError::corrupt("snapshot", e.to_string()))?;
+    fn clear_kv(&self) -> Result<()> {
+        let kv = &self.parts.kv;
         let mut batch = Batch::default();
+        batch.delete(Family::Meta, APPLIED);
+        kv.write(&batch)?;
         for family in Family::ALL {
-            for (key, _) in self.kv.scan(family, &[], usize::MAX)? {
-                batch.delete(family, key);
+            loop {
+                let pairs = kv.scan(family, &[], RESTORE_CHUNK)?;
+                if pairs.is_empty() {
+                    break;
+                }
+                let mut batch = Batch::default();
+                pairs
+                    .into_iter()
+                    .for_each(|(key, _)| batch.delete(family, key));
+                kv.write(&batch)?;
             }
-            for (_, key, value) in dump.pairs.iter().filter(|(name, ..)| name == family.name()) {
-                batch.put(family, key.clone(), value.clone());
+        }
+        Ok(())
+    }
+
+    /// Replaces the metadata with a snapshot's; queues and key index stay as they are. Killed half-way, `applied` is
+    /// missing and the restore is done again.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`], I/O.
+    pub fn restore(&mut self, mut snapshot: Reader) -> Result<()> {
+        self.clear_kv()?;
+        let kv = &self.parts.kv;
+        while let Some(items) = snapshot.next()? {
+            let mut batch = Batch::default();
+            for item in items {
+                if let Item::Pair(family, key, value) = item
+                    && (family, &key[..]) != (Family::Meta, APPLIED)
+                {
+                    batch.put(family, key, value);
+                }
             }
+            kv.write(&batch)?;
         }
-        if let Some(membership) = &dump.membership {
-            batch.put(Family::Meta, MEMBERSHIP, membership.clone());
+        let header = snapshot.header().clone();
+        self.batch = Batch::default();
+        if let Some(membership) = &header.membership {
+            self.batch.put(Family::Meta, MEMBERSHIP, membership.clone());
         }
-        self.queues.clear()?;
-        for (topic, id, next) in &dump.queues {
-            self.queues.get_or_create(topic, *id)?.start_at(*next)?;
-        }
-        self.batch = batch;
-        self.applied = dump.applied;
-        self.membership = dump.membership;
+        self.pending = None;
+        self.applied = Some(header.mark);
+        self.membership = header.membership;
         self.save()?;
-        self.state.reload()
+        self.parts.kv.flush()?;
+        self.parts.state.reload()
+    }
+
+    /// Replaces everything with an installed snapshot: the queues are empty and go on where it says.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`], I/O.
+    pub fn install(&mut self, mut queues: Reader, pairs: Reader) -> Result<()> {
+        self.staged.clear();
+        self.queued = None;
+        self.parts.queues.clear()?;
+        self.start_queues(&mut queues)?;
+        self.parts.keys.reset(pairs.header().mark.position)?;
+        self.restore(pairs)?;
+        if let Some(cut) = self.cut()? {
+            self.parts.queues.checkpoint(cut)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the queues begin where a snapshot says.
+    pub(crate) fn start_queues(&mut self, snapshot: &mut Reader) -> Result<()> {
+        while let Some(items) = snapshot.next()? {
+            for item in items {
+                if let Item::Queue(topic, id, next) = item {
+                    self.parts
+                        .queues
+                        .get_or_create(&topic, id)?
+                        .start_at(next)?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-/// Bytes of log read at once while queues are rebuilt.
-const REBUILD_CHUNK: usize = 8 * 1024 * 1024;
+/// Pairs deleted at once.
+const RESTORE_CHUNK: usize = 4096;
+/// Queues that may have staged entries while the log is read again.
+const REPLAY_QUEUES: usize = 1024;
+/// Bytes of log read at once by [`walk`].
+const WALK_CHUNK: usize = 4 * 1024 * 1024;
 
-#[derive(Serialize, Deserialize)]
-struct Dump {
-    applied: Option<Applied>,
-    membership: Option<Vec<u8>>,
-    queues: Vec<(String, i32, i64)>,
-    pairs: Vec<(String, Vec<u8>, Vec<u8>)>,
+fn parse<'a>(entry: &RawEntry, bytes: &'a [u8]) -> Result<StoredRecord<'a>> {
+    StoredRecord::parse(bytes).map_err(|e| {
+        StoreError::corrupt(
+            format!("message in entry {}", entry.header.index),
+            e.to_string(),
+        )
+    })
+}
+
+/// Half messages of transactions and rollbacks are in the log but in no queue.
+pub(crate) fn is_queued(sys_flag: i32) -> bool {
+    let transaction = sys_flag & sysflag::TRANSACTION_MASK;
+    transaction != sysflag::TRANSACTION_PREPARED && transaction != sysflag::TRANSACTION_ROLLBACK
+}
+
+/// When a delayed message is due, milliseconds since the epoch.
+fn timer_due(view: &StoredRecord<'_>) -> Option<i64> {
+    if view.topic() != SCHEDULE_TOPIC {
+        return None;
+    }
+    view.property(properties::TIMER_OUT_MS)?.parse().ok()
+}
+
+/// The queue entry a stored message implies.
+pub(crate) fn queue_entry(
+    view: &StoredRecord<'_>,
+    physical_offset: i64,
+    size: usize,
+) -> QueueEntry {
+    QueueEntry {
+        queue_offset: view.queue_offset(),
+        physical_offset,
+        size: size as u32,
+        tags_code: timer_due(view).unwrap_or_else(|| tags_code(view.property(properties::TAGS))),
+    }
+}
+
+/// Visits the records of the entries `[from, to]` as far as they are kept, in log order.
+pub(crate) fn walk(
+    log: &CommitLog,
+    from: u64,
+    to: u64,
+    mut visit: impl FnMut(&RawEntry, Record<'_>) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let mut next = from.max(log.bounds().0.map_or(0, |purged| purged.index + 1));
+    while next <= to {
+        let entries = log.read_entries(next, to + 1, WALK_CHUNK)?;
+        let Some(last) = entries.last() else {
+            return Err(StoreError::corrupt(
+                "log",
+                format!("entry {next} is applied and not in the log"),
+            ));
+        };
+        next = last.header.index + 1;
+        for entry in entries
+            .iter()
+            .filter(|e| e.header.kind == EntryKind::Normal)
+        {
+            for record in format::records(&entry.bytes) {
+                if visit(entry, record?)?.is_break() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use crate::kv::{Batch, Family, Kv};
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
 
 const TOPIC_VERSION: &[u8] = b"topic_version";
+const TRIM_TO: &[u8] = b"trim_to";
 const GROUP_VERSION: &[u8] = b"group_version";
 /// Pairs taken at once from the metadata store at start.
 const LOAD_CHUNK: usize = 4096;
@@ -44,6 +46,7 @@ pub struct State {
     group_version: RwLock<DataVersion>,
     offsets: RwLock<Map<String, GroupOffsets>>,
     kv_config: RwLock<Map<(String, String), String>>,
+    trim_to: AtomicU64,
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -101,6 +104,7 @@ impl State {
             group_version: RwLock::default(),
             offsets: RwLock::default(),
             kv_config: RwLock::default(),
+            trim_to: AtomicU64::new(0),
         };
         state.reload()?;
         Ok(state)
@@ -157,6 +161,10 @@ impl State {
             Some(bytes) => from_json("data version", &bytes),
             None => Ok(DataVersion::default()),
         };
+        let trim_to = kv.get(Family::Meta, TRIM_TO)?;
+        let trim_to = trim_to.and_then(|bytes| bytes.try_into().ok());
+        self.trim_to
+            .store(trim_to.map_or(0, u64::from_be_bytes), Ordering::Release);
         *self.topic_version.write() = version(TOPIC_VERSION)?;
         *self.group_version.write() = version(GROUP_VERSION)?;
         *self.topics.write() = topics;
@@ -164,6 +172,32 @@ impl State {
         *self.offsets.write() = offsets;
         *self.kv_config.write() = kv_config;
         Ok(())
+    }
+
+    /// What the set decided to give up: the log before this position.
+    pub fn trim_to(&self) -> u64 {
+        self.trim_to.load(Ordering::Acquire)
+    }
+
+    /// Pending timers whose message lies before a position. Reads every timer: not for async threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Metadata`].
+    pub fn timers_before(&self, position: u64) -> Result<Vec<TimerKey>> {
+        let mut found = Vec::new();
+        let mut from = Vec::new();
+        loop {
+            let pairs = self.kv.scan(Family::Timers, &from, LOAD_CHUNK)?;
+            let keys = pairs.iter().filter_map(|(key, _)| TimerKey::decode(key));
+            found.extend(keys.filter(|key| (key.physical_offset as u64) < position));
+            match pairs.last() {
+                Some((key, _)) if pairs.len() == LOAD_CHUNK => {
+                    from.clone_from(key);
+                    from.push(0);
+                }
+                _ => return Ok(found),
+            }
+        }
     }
 
     /// One topic.
@@ -342,6 +376,11 @@ impl State {
             Command::DeleteKv { namespace, key } => {
                 batch.delete(Family::KvConfig, kv_key(&namespace, &key));
                 self.kv_config.write().remove(&(namespace, key));
+            }
+            Command::TrimTo { position } => {
+                let position = self.trim_to().max(position);
+                batch.put(Family::Meta, TRIM_TO, position.to_be_bytes());
+                self.trim_to.store(position, Ordering::Release);
             }
             Command::TimerDone { keys } => {
                 for key in keys {

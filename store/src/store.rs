@@ -1,15 +1,26 @@
-//! Opening a replica's directory as a whole: the lock against a second process, the log, the metadata, the consume
-//! queues, and what has to be rebuilt after an unclean stop.
+//! Opening a replica's directory as a whole: the lock against a second process, the log, the metadata, what is derived
+//! from the log, and what has to be made good after an unclean stop.
+//!
+//! The commitlog is the truth; everything else goes back to a point it surely holds and is brought up to date by reading
+//! the log from there: consume queues from their last checkpoint, the key index from its last run, metadata that is
+//! damaged or ahead of the log from a snapshot. Only the key index asks how the last process ended: its newest files are
+//! not trusted after a power cut.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+use crate::commitlog::format::parse_segment_name;
 use crate::commitlog::{CommitLog, LogOptions};
 use crate::consume_queue::QueueTable;
+use crate::directory::DirectoryLock;
 use crate::error::{Result, StoreError};
-use crate::kv::{Kv, RocksKv};
-use crate::machine::Machine;
+use crate::key_index::KeyIndex;
+use crate::kv::{Batch, Family, Kv, RocksKv};
+use crate::machine::{Applied, Machine, Parts};
+use crate::scrub;
+use crate::snapshots::Snapshots;
 use crate::state::State;
 use crate::vfs::{FileSystem, RealFs};
 
@@ -17,96 +28,30 @@ use crate::vfs::{FileSystem, RealFs};
 pub struct Store {
     /// The Raft log with the messages.
     pub log: CommitLog,
-    /// Applies entries; owned by the apply task.
-    pub machine: Machine,
+    /// Applies entries.
+    pub machine: Arc<Mutex<Machine>>,
     /// Consume queues, for readers.
     pub queues: Arc<QueueTable>,
+    /// Messages by key.
+    pub keys: Arc<KeyIndex>,
     /// Applied state, for readers.
     pub state: Arc<State>,
-    /// Keeps the directory ours.
-    pub lock: DirectoryLock,
+    /// States between two segments.
+    pub snapshots: Arc<Snapshots>,
+    /// How the last process ended.
+    pub stop: Stop,
+    /// The log ends before what it once held, or before what was applied from it: acknowledged messages may be missing
+    /// at its end.
+    pub lost_end: bool,
+    /// The last entry that the consume queues held when they were opened: later than what is applied when the metadata
+    /// went back.
+    pub queued: Option<u64>,
 }
-
-/// Holds the `lock` file and the `abort` file of a directory.
-#[derive(Debug)]
-pub struct DirectoryLock {
-    dir: PathBuf,
-    _file: fs::File,
-}
-
-impl DirectoryLock {
-    fn take(dir: &Path) -> Result<Self> {
-        let path = dir.join("lock");
-        let failed = |e| StoreError::io(format!("open {}", path.display()), e);
-        fs::create_dir_all(dir).map_err(failed)?;
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
-            |_| StoreError::Refused(format!("{} is in use by another process", dir.display())),
-        )?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            _file: file,
-        })
-    }
-
-    /// Whether the last process ended without [`DirectoryLock::clean_stop`], and whether the machine has been
-    /// started anew since. Marks the directory as in use.
-    fn mark_running(&self) -> Result<Stop> {
-        let path = self.dir.join("abort");
-        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
-        let last = fs::read_to_string(&path).ok();
-        let stop = match last {
-            None => Stop::Clean,
-            Some(last) if last == boot => Stop::Killed,
-            Some(_) => Stop::PowerLoss,
-        };
-        // What a power cut left behind stays marked until it is rebuilt, however often that is interrupted.
-        let mark = if stop == Stop::PowerLoss {
-            REBUILD
-        } else {
-            &boot
-        };
-        self.write_mark(mark)?;
-        Ok(stop)
-    }
-
-    fn mark_rebuilt(&self) -> Result<()> {
-        self.write_mark(&fs::read_to_string(BOOT_ID).unwrap_or_default())
-    }
-
-    fn write_mark(&self, mark: &str) -> Result<()> {
-        let path = self.dir.join("abort");
-        RealFs
-            .replace(&path, mark.as_bytes())
-            .map_err(|e| StoreError::io(format!("write {}", path.display()), e))
-    }
-
-    /// Makes everything below the directory durable, consume queues among it, and notes that nothing has to be checked.
-    pub fn clean_stop(&self) {
-        let synced = fs::File::open(&self.dir).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
-        if let Err(error) = synced {
-            tracing::warn!(%error, "not everything is durable; the next start checks");
-            return;
-        }
-        if let Err(error) = fs::remove_file(self.dir.join("abort")) {
-            tracing::warn!(%error, "the abort file could not be removed; the next start checks more than it has to");
-        }
-    }
-}
-
-/// Where the kernel says which boot this is.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// In the `abort` file while consume queues are being rebuilt; no boot has this id.
-const REBUILD: &str = "rebuild";
 
 /// How the last process on a directory ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
+pub enum Stop {
+    /// By itself, everything on disk.
     Clean,
     /// The process died; the page cache survived.
     Killed,
@@ -114,66 +59,390 @@ enum Stop {
     PowerLoss,
 }
 
+/// Opens or makes a metadata store in a directory.
+pub type OpenKv = Arc<dyn Fn(&Path) -> Result<Arc<dyn Kv>> + Send + Sync>;
+
+/// What a store stands on.
+#[derive(Clone)]
+pub struct Env {
+    /// The files.
+    pub fs: Arc<dyn FileSystem>,
+    /// Opens or makes the metadata store in a directory.
+    pub open_kv: OpenKv,
+}
+
+impl Env {
+    /// The operating system's files, and RocksDB.
+    pub fn real() -> Self {
+        Self {
+            fs: Arc::new(RealFs),
+            open_kv: Arc::new(|dir| Ok(Arc::new(RocksKv::open(dir)?))),
+        }
+    }
+}
+
 impl Store {
-    /// Opens or makes the store in `dir`.
+    /// Opens or makes the store in `dir` on a real disk, which no other process may hold.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when another process holds it or it was made with other constants; I/O; damage.
-    pub fn open(dir: &Path, options: &LogOptions) -> Result<Store> {
-        let vfs: Arc<dyn FileSystem> = Arc::new(RealFs);
+    /// [`StoreError::Refused`] when another process holds it or it was made with other constants; I/O; damage that
+    /// cannot be made good from what is here.
+    pub fn open(dir: &Path, options: &LogOptions) -> Result<(Store, DirectoryLock)> {
         let lock = DirectoryLock::take(dir)?;
-        let stop = lock.mark_running()?;
-        let log = CommitLog::open(vfs.clone(), dir.join("commitlog"), options)?;
-        let queues = Arc::new(QueueTable::open(vfs.clone(), dir.join("consumequeue"))?);
-        let metadata = dir.join("metadata");
-        let kv: Arc<dyn Kv> = Arc::new(RocksKv::open(&metadata)?);
-        let state = Arc::new(State::load(kv.clone())?);
-        let mut machine = Machine::load(kv, state.clone(), queues.clone())?;
+        let store = Self::open_on(&Env::real(), dir, options)?;
+        Ok((store, lock))
+    }
 
-        let (purged, last) = log.bounds();
-        let behind = machine
-            .applied()
-            .filter(|a| last.is_none_or(|last| last.index < a.index));
-        if let Some(applied) = behind {
-            let lost = format!(
-                "metadata is at entry {}, the log ends at {:?}",
-                applied.index,
-                last.map(|l| l.index)
-            );
-            if purged.is_some() {
+    /// As [`Store::open`] on any file system.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(env: &Env, dir: &Path, options: &LogOptions) -> Result<Store> {
+        let fs = env.fs.clone();
+        fs.make_dir(dir)
+            .map_err(|e| StoreError::io(format!("make {}", dir.display()), e))?;
+        let stop = mark_running(fs.as_ref(), dir, &options.boot)?;
+        let snapshots = Arc::new(Snapshots::open(fs.clone(), dir.join("snapshots"))?);
+        let oldest = snapshots.marks().first().copied();
+        let log = CommitLog::open(fs.clone(), dir.join("commitlog"), options, oldest)?;
+        let opened = Self::open_derived(env, dir, options, &log, snapshots, stop);
+        if opened.is_err() {
+            log.close();
+        }
+        opened
+    }
+
+    /// The log alone, of a store that cannot be opened because its log is damaged where it has to be read: to repair it.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_log(env: &Env, dir: &Path, options: &LogOptions) -> Result<CommitLog> {
+        let snapshots = Snapshots::open(env.fs.clone(), dir.join("snapshots"))?;
+        let oldest = snapshots.marks().first().copied();
+        let log = CommitLog::open(env.fs.clone(), dir.join("commitlog"), options, oldest)?;
+        Ok(log)
+    }
+
+    fn open_derived(
+        env: &Env,
+        dir: &Path,
+        options: &LogOptions,
+        log: &CommitLog,
+        snapshots: Arc<Snapshots>,
+        stop: Stop,
+    ) -> Result<Store> {
+        let fs = &env.fs;
+        let kv = open_kv(env, &dir.join("metadata"))?;
+        let state = Arc::new(State::load(kv.clone())?);
+        let opened = QueueTable::open(fs.clone(), dir.join("consumequeue"))?;
+        let queues = Arc::new(opened.table);
+        let index = dir.join("index");
+        if stop == Stop::PowerLoss {
+            let safe = opened.as_of.map_or(0, |(_, position)| position);
+            drop_unsafe_index(fs.as_ref(), &index, options.segment_size, safe)?;
+        }
+        let keys = Arc::new(KeyIndex::open(fs.clone(), index, options.segment_size)?);
+        let mut machine = Machine::load(Parts {
+            kv: kv.clone(),
+            state: state.clone(),
+            queues: queues.clone(),
+            keys: keys.clone(),
+            snapshots: snapshots.clone(),
+            segment_size: options.segment_size,
+        })?;
+        let installed = finish_install(log, &snapshots, &mut machine)?;
+        // After a kill the marker proves what had been written: state ahead of that was never acknowledged here.
+        let ahead = is_ahead(log, &machine)?;
+        let lost_end =
+            log.cut_short() || (ahead && stop == Stop::PowerLoss) || fs.exists(&doubt_path(dir));
+        if lost_end {
+            // Before anything that shows it is made good.
+            fs.replace(&doubt_path(dir), b"the end of the log may be missing\n")
+                .map_err(|e| StoreError::io("note the doubt", e))?;
+        }
+        restore_state(log, &snapshots, kv.as_ref(), &mut machine, ahead, dir)?;
+
+        let end = log.end();
+        let start = log.start();
+        // A table of entries that the log lost tells nothing: they may have deleted topics whose messages are back now.
+        let as_of = opened.as_of.filter(|(_, position)| *position <= end);
+        let mut queued = match installed {
+            true => machine.applied().map(|a| (a.index, a.position)),
+            false => as_of,
+        };
+        if queued.is_none() {
+            tracing::info!("consume queues are rebuilt from the log");
+            queues.clear()?;
+            let purged = log.bounds().0;
+            let base = purged.and_then(|p| snapshots.oldest_from(p.index));
+            if purged.is_some() && base.is_none() {
                 return Err(StoreError::corrupt(
                     dir.display().to_string(),
-                    format!(
-                        "{lost}, and the log no longer begins at its first entry: set this directory aside"
-                    ),
+                    "the consume queues cannot be rebuilt: no snapshot is left, and the log no longer begins at its first entry; set this directory aside; a new replica has to take its place",
                 ));
             }
-            tracing::warn!("{lost}: unsynced log was lost; all state is rebuilt from the log");
-            queues.clear()?;
-            drop((machine, state));
-            vfs.remove_dir_all(&metadata)
-                .map_err(|e| StoreError::io("remove the metadata store", e))?;
-            log.close();
-            drop((log, queues, lock));
-            return Store::open(dir, options);
+            if let Some(base) = base {
+                machine.start_queues(&mut snapshots.read(&base)?)?;
+                queued = Some((base.header.mark.index, base.header.mark.position));
+            }
         }
-        if stop == Stop::PowerLoss {
-            tracing::warn!("unclean stop and a new boot: consume queues are rebuilt from the log");
-            queues.clear()?;
-            machine.rebuild_queues(&log)?;
-            lock.mark_rebuilt()?;
+        if keys.covered() > end {
+            keys.clear()?;
         }
-        log.rebuild_offsets(machine.applied().map(|a| a.index), queues.offsets())?;
+        if keys.covered() < start {
+            keys.reset(start)?;
+        }
+        let queued = queued.map(|(index, _)| index);
+        machine.replay(log, queued, keys.covered())?;
+        let replayed = machine.applied().map(|a| a.index);
+        // Of both, the later one is what the queues now say; a state that went back catches up by itself.
+        let known = queued.max(replayed);
+        let damaged = queues.damaged();
+        if let (Some(last), false) = (known, damaged.is_empty())
+            && let Err(error) = scrub::repair_queues(log, &queues, &damaged, last)
+        {
+            tracing::warn!(%error, "damaged consume queues cannot be rebuilt yet");
+        }
+        log.rebuild_offsets(known, queues.offsets())?;
+        if let Some(index) = known {
+            queues.checkpoint(queues.cut(index, log.position_after(index)?))?;
+        }
+        machine.set_queued(known);
         if let Some(applied) = machine.applied() {
             log.set_committed(applied.position, applied.index);
         }
-        tracing::info!(?stop, applied = ?machine.applied(), end = log.end(), "store opened");
+        if let Some(base) = log.bounds().0.and_then(|p| snapshots.oldest_from(p.index)) {
+            snapshots.move_base(base.header.mark.position);
+        }
+        tracing::info!(
+            ?stop,
+            applied = machine.applied().map(|a| a.index),
+            start,
+            end,
+            "store opened"
+        );
         Ok(Store {
-            log,
-            machine,
+            log: log.clone(),
+            machine: Arc::new(Mutex::new(machine)),
             queues,
+            keys,
             state,
-            lock,
+            snapshots,
+            stop,
+            lost_end,
+            queued: known,
         })
     }
+
+    /// What follows from the way the last process ended is settled: notes that this boot has the directory.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn settle(env: &Env, dir: &Path, boot: &str) -> Result<()> {
+        write_abort(env.fs.as_ref(), dir, boot)?;
+        let doubt = doubt_path(dir);
+        if env.fs.exists(&doubt) {
+            env.fs
+                .remove_file(&doubt)
+                .map_err(|e| StoreError::io(format!("remove {}", doubt.display()), e))?;
+        }
+        Ok(())
+    }
+
+    /// Writes everything out. The next start has nothing to make good, and knows it.
+    ///
+    /// # Errors
+    /// I/O: the next start checks then.
+    pub fn close(&self, env: &Env, dir: &Path) -> Result<()> {
+        let cut = {
+            let mut machine = self.machine.lock();
+            machine.save()?;
+            machine.flush()?;
+            machine.cut()?
+        };
+        self.log.close();
+        self.keys.flush()?;
+        if let Some(cut) = cut {
+            self.queues.checkpoint(cut)?;
+        }
+        if let Some(reason) = self.log.progress().poisoned() {
+            return Err(StoreError::Poisoned(reason));
+        }
+        let failed = |e| StoreError::io("make the store durable", e);
+        env.fs.sync_all(dir).map_err(failed)?;
+        env.fs.remove_file(&abort_path(dir)).map_err(failed)?;
+        env.fs.sync_dir(dir).map_err(failed)
+    }
+}
+
+/// The state of an installed snapshot, when the last process was killed before it was all in place; true then.
+fn finish_install(log: &CommitLog, snapshots: &Snapshots, machine: &mut Machine) -> Result<bool> {
+    let Some(anchor) = log.anchor()? else {
+        return Ok(false);
+    };
+    let purged = log.bounds().0.map_or(0, |p| p.index);
+    if purged >= anchor.index && log.bounds().0.is_some() {
+        return Ok(false);
+    }
+    let Some(snapshot) = snapshots
+        .newest_until(anchor.index)
+        .filter(|s| s.header.mark == anchor)
+    else {
+        return Err(StoreError::corrupt(
+            "snapshot",
+            "the one that was being installed is gone: set this directory aside; a new replica has to take its place",
+        ));
+    };
+    tracing::info!(
+        index = anchor.index,
+        "the installation of a snapshot is finished"
+    );
+    machine.install(snapshots.read(&snapshot)?, snapshots.read(&snapshot)?)?;
+    log.restart_at(anchor)?;
+    snapshots.keep_only(anchor.position)?;
+    Ok(true)
+}
+
+/// Whether the metadata knows of an entry that the log does not hold.
+fn is_ahead(log: &CommitLog, machine: &Machine) -> Result<bool> {
+    let last = log.bounds().1.map(|l| l.index);
+    match machine.applied() {
+        Some(applied) => Ok(last.is_none_or(|last| applied.index > last) || !is_in(log, &applied)?),
+        None => Ok(false),
+    }
+}
+
+/// Goes to a snapshot when the metadata is missing, behind or ahead of the log.
+fn restore_state(
+    log: &CommitLog,
+    snapshots: &Snapshots,
+    kv: &dyn Kv,
+    machine: &mut Machine,
+    ahead: bool,
+    dir: &Path,
+) -> Result<()> {
+    let (purged, last) = log.bounds();
+    let last_index = last.map(|l| l.index);
+    if let Some(last) = last_index {
+        snapshots.remove_beyond(last)?;
+    }
+    let missing = match machine.applied() {
+        None => purged.is_some() || !is_empty(kv)?,
+        // A power cut took what was applied, and the log that could bring it back is purged.
+        Some(applied) => purged.is_some_and(|p| applied.index < p.index),
+    };
+    if !ahead && !missing {
+        return Ok(());
+    }
+    let from = last_index.and_then(|last| snapshots.newest_until(last));
+    tracing::warn!(
+        applied = machine.applied().map(|a| a.index),
+        log_ends = last_index,
+        back_to = from.as_ref().map(|s| s.header.mark.index),
+        "the metadata does not fit the log: it is restored and brought up to date from the log"
+    );
+    match from {
+        Some(snapshot) if purged.is_none_or(|p| p.index <= snapshot.header.mark.index) => {
+            machine.restore(snapshots.read(&snapshot)?)
+        }
+        _ if purged.is_none() => machine.wipe(),
+        _ => Err(StoreError::corrupt(
+            dir.display().to_string(),
+            "the metadata cannot be restored: no snapshot is left, and the log no longer begins at its first entry; set this directory aside; a new replica has to take its place",
+        )),
+    }
+}
+
+/// Whether the log holds the very entry that was applied last. After a power cut an entry may lie there that had been
+/// truncated before: the one in its place was never synced.
+fn is_in(log: &CommitLog, applied: &Applied) -> Result<bool> {
+    if log.bounds().0.is_some_and(|p| applied.index <= p.index) || applied.crc == 0 {
+        return Ok(true);
+    }
+    let entries = match log.read_entries(applied.index, applied.index + 1, 1) {
+        // Damaged, and to be repaired.
+        Err(StoreError::Corrupt { .. }) => return Ok(true),
+        entries => entries?,
+    };
+    let found = entries.first().map(|e| (e.header.term, e.header.crc));
+    Ok(found == Some((applied.term, applied.crc)))
+}
+
+/// After a power cut, index files may speak of messages whose log was never synced: those from the segment on in which
+/// `safe` lies are made anew.
+fn drop_unsafe_index(fs: &dyn FileSystem, dir: &Path, segment_size: u64, safe: u64) -> Result<()> {
+    if !fs.exists(dir) {
+        return Ok(());
+    }
+    let failed = |e| StoreError::io("look through the key index", e);
+    for name in fs.list(dir).map_err(failed)? {
+        let base = parse_segment_name(&name);
+        if base.is_some_and(|base| base + segment_size > safe) {
+            fs.remove_dir_all(&dir.join(name)).map_err(failed)?;
+        }
+    }
+    fs.sync_dir(dir).map_err(failed)
+}
+
+fn is_empty(kv: &dyn Kv) -> Result<bool> {
+    for family in Family::ALL {
+        if !kv.scan(family, &[], 1)?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Opens the metadata store; a damaged one is set aside.
+fn open_kv(env: &Env, dir: &Path) -> Result<Arc<dyn Kv>> {
+    let opened = (env.open_kv)(dir).and_then(|kv| {
+        // Damage that opening does not notice: every family is looked into.
+        for family in Family::ALL {
+            kv.scan(family, &[], 1)?;
+        }
+        Ok(kv)
+    });
+    let error = match opened {
+        Ok(kv) => return Ok(kv),
+        Err(error) => error,
+    };
+    let aside = (0..)
+        .map(|n| dir.with_extension(format!("damaged-{n}")))
+        .find(|path| !env.fs.exists(path))
+        .unwrap_or_else(|| PathBuf::from("damaged"));
+    tracing::error!(%error, aside = %aside.display(), "the metadata store cannot be opened: it is set aside and rebuilt");
+    if env.fs.exists(dir) {
+        env.fs
+            .rename(dir, &aside)
+            .map_err(|e| StoreError::io("set the metadata store aside", e))?;
+    }
+    let kv = (env.open_kv)(dir)?;
+    kv.write(&Batch::default())?;
+    Ok(kv)
+}
+
+fn abort_path(dir: &Path) -> PathBuf {
+    dir.join("abort")
+}
+
+/// Reads from the `abort` file how the last process ended, and marks the directory as in use in this boot.
+fn mark_running(fs: &dyn FileSystem, dir: &Path, boot: &str) -> Result<Stop> {
+    let path = abort_path(dir);
+    if fs.exists(&path) {
+        let same = fs.read(&path).is_ok_and(|last| last == boot.as_bytes());
+        // A power cut is remembered until what follows from it is settled, however often the start is interrupted.
+        return Ok(if same { Stop::Killed } else { Stop::PowerLoss });
+    }
+    write_abort(fs, dir, boot)?;
+    Ok(Stop::Clean)
+}
+
+fn write_abort(fs: &dyn FileSystem, dir: &Path, boot: &str) -> Result<()> {
+    let path = abort_path(dir);
+    fs.replace(&path, boot.as_bytes())
+        .map_err(|e| StoreError::io(format!("write {}", path.display()), e))
+}
+
+fn doubt_path(dir: &Path) -> PathBuf {
+    dir.join("doubt")
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::draft::{Draft, Place, Placed};
-use super::format::{PAD_HEADER_LEN, check_entry, pad_header};
+use super::format::{EntryKind, PAD_HEADER_LEN, check_entry, pad_header};
 use super::tail::RawEntry;
 use super::writer::{Done, Op, Write};
 use super::{CommitLog, EntryId, LogState, last_timestamp};
@@ -16,6 +16,8 @@ use crate::error::{Result, StoreError};
 pub struct AppendBatch<'a> {
     pub(super) log: &'a CommitLog,
     pub(super) writes: Vec<Write>,
+    /// Something in it must survive a power cut whatever the flush mode.
+    pub(super) durable: bool,
 }
 impl AppendBatch<'_> {
     /// Appends a draft as the leader: gives it its place and stamps its messages.
@@ -38,7 +40,7 @@ impl AppendBatch<'_> {
             index: id.index,
             term: id.term,
             position,
-            previous: last.map_or(position, |_| state.last_start),
+            previous: last.map_or(position, |l| l.start),
             previous_crc: last.map_or(0, |l| l.crc),
             store_timestamp,
         };
@@ -116,6 +118,7 @@ impl AppendBatch<'_> {
             bytes: entry.bytes.clone(),
         });
         let written = self.log.shared.progress.written.load(Ordering::Acquire);
+        self.durable |= entry.header.kind == EntryKind::Membership;
         state.note(
             &entry,
             store_timestamp,
@@ -130,6 +133,7 @@ impl AppendBatch<'_> {
         self.log.send(Op::Append {
             writes: self.writes,
             end,
+            durable: self.durable,
             done,
         });
     }

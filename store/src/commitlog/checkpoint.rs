@@ -13,22 +13,24 @@ impl Shared {
         let durable = self.progress.durable.load(Ordering::Acquire);
         let (mark, files) = {
             let state = self.state.lock();
-            if state.purged.is_some_and(|p| p.position > durable) {
+            if state.truncating > 0 || state.purged.is_some_and(|p| p.position > durable) {
                 return Ok(());
             }
             let Some(mark) = state.checkpoint_at(durable) else {
                 return Ok(());
             };
             let since = *checkpoint_base;
-            let bases = self
-                .segments
-                .bases()
-                .into_iter()
-                .filter(|base| *base <= mark.position);
+            let first = state.purged.map_or(0, |p| p.position);
+            let bases = self.segments.bases().into_iter();
+            let bases =
+                bases.filter(|base| *base <= mark.position && base + self.segments.size() > first);
             let touched = bases.filter(|base| *base >= since || !self.has_index(*base));
             let end = mark.position + 1;
             let files: Vec<_> = touched
-                .map(|base| (base, state.index.encode_segment(base, end)))
+                .map(|base| {
+                    let end = end.min(base + self.segments.size());
+                    (base, state.index.encode_segment(base, end))
+                })
                 .collect();
             (mark, files)
         };

@@ -10,6 +10,7 @@ use super::format::{
 use super::queue_offsets::QueueOffsets;
 use crate::command::Command;
 use crate::error::{Result, StoreError};
+use crate::machine::is_queued;
 
 /// Where a message went: what a SEND_OK tells the producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +161,10 @@ impl Draft {
             let queue_offset = {
                 let view = StoredRecord::parse(record)
                     .map_err(|e| StoreError::corrupt("drafted message", e.to_string()))?;
-                offsets.take_next(view.topic(), view.queue_id())
+                match is_queued(view.sys_flag()) {
+                    true => offsets.take_next(view.topic(), view.queue_id()),
+                    false => 0,
+                }
             };
             let one = Placed {
                 queue_offset,

@@ -4,7 +4,7 @@
 use crate::error::{Result, StoreError};
 
 /// Distance between two points, bytes: a lookup reads at most this much and one entry.
-const POINT_EVERY: u64 = 32 * 1024;
+pub const POINT_EVERY: u64 = 32 * 1024;
 const IDX_MAGIC: u32 = 0x4944_5831;
 const IDX_HEADER_LEN: usize = 16;
 const POINT_LEN: usize = 12;
@@ -63,6 +63,19 @@ impl EntryIndex {
         after.checked_sub(1).map(|i| self.points[i])
     }
 
+    /// Takes in points that may lie between those it has.
+    pub fn merge(&mut self, other: &EntryIndex) {
+        self.points.extend_from_slice(&other.points);
+        self.points.sort_unstable_by_key(|p| p.index);
+        self.points.dedup();
+    }
+
+    /// The first point beyond a byte position.
+    pub fn after_position(&self, position: u64) -> Option<Point> {
+        let after = self.points.partition_point(|p| p.position <= position);
+        self.points.get(after).copied()
+    }
+
     /// The file beside a segment: its points below `end`.
     pub fn encode_segment(&self, base: u64, end: u64) -> Vec<u8> {
         let from = self.points.partition_point(|p| p.position < base);
@@ -110,6 +123,11 @@ impl EntryIndex {
         }
         if points.is_empty() {
             return Err(bad("no points"));
+        }
+        let before = self.points.last().copied();
+        let all = before.iter().chain(&points);
+        if !all.is_sorted_by(|a, b| a.index < b.index && a.position < b.position) {
+            return Err(bad("points out of order"));
         }
         self.points.append(&mut points);
         Ok(())

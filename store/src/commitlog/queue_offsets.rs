@@ -8,6 +8,7 @@ use raftmq_remoting::message::StoredRecord;
 use super::format::{EntryKind, Header, Record, records};
 use crate::command::Command;
 use crate::error::{Result, StoreError};
+use crate::machine::is_queued;
 
 /// Highest queue id of a topic; RocketMQ topics have at most a few thousand queues.
 pub const MAX_QUEUE_ID: i32 = 65_535;
@@ -106,6 +107,9 @@ impl QueueOffsets {
                             e.to_string(),
                         )
                     })?;
+                    if !is_queued(view.sys_flag()) {
+                        continue;
+                    }
                     let expected = self.take_next(view.topic(), view.queue_id());
                     if view.queue_offset() != expected {
                         return Err(StoreError::corrupt(
@@ -142,7 +146,9 @@ impl QueueOffsets {
                             e.to_string(),
                         )
                     })?;
-                    self.set(view.topic(), view.queue_id(), view.queue_offset() + 1);
+                    if is_queued(view.sys_flag()) {
+                        self.set(view.topic(), view.queue_id(), view.queue_offset() + 1);
+                    }
                 }
                 Record::Command(bytes) => self.follow_command(header.index, bytes)?,
             }
@@ -176,7 +182,9 @@ impl QueueOffsets {
                             e.to_string(),
                         )
                     })?;
-                    self.set(view.topic(), view.queue_id(), view.queue_offset());
+                    if is_queued(view.sys_flag()) {
+                        self.set(view.topic(), view.queue_id(), view.queue_offset());
+                    }
                 }
                 Record::Command(bytes) => {
                     if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)?

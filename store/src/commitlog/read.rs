@@ -4,8 +4,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::entry_index::POINT_EVERY;
 use super::format::{PAD_HEADER_LEN, read_u32};
 use super::reader::{EntryReader, Found};
+use super::segments::Segment;
 use super::tail::RawEntry;
 use super::{CommitLog, LogState, Shared};
 use crate::error::{Result, StoreError};
@@ -95,6 +97,22 @@ impl CommitLog {
         }
     }
 
+    /// Where the entry `index` ends, or the log, when it has no such entry.
+    ///
+    /// # Errors
+    /// I/O or damage.
+    pub fn position_after(&self, index: u64) -> Result<u64> {
+        let (purged, last) = self.bounds();
+        if purged.is_some_and(|p| index <= p.index) {
+            return Ok(self.start());
+        }
+        if last.is_none_or(|last| last.index <= index) {
+            return Ok(self.end());
+        }
+        let entries = self.read_entries(index, index + 1, 1)?;
+        Ok(entries.first().map_or(self.end(), |e| e.end()))
+    }
+
     /// Whether a record at this position is surely in memory.
     pub fn is_hot(&self, position: u64) -> bool {
         self.shared
@@ -105,34 +123,23 @@ impl CommitLog {
             .is_some_and(|first| position >= first)
     }
 
-    /// The stored message at `position`, `size` bytes, without a copy.
+    /// The stored message at `position`, `size` bytes, without a copy. What is no longer in the tail is checked and read
+    /// into memory first: not for async threads unless [`CommitLog::is_hot`].
     ///
     /// # Errors
-    /// [`StoreError::OutOfRange`] when that range is not committed or no longer kept.
+    /// [`StoreError::OutOfRange`] when that range is not committed or no longer kept; [`StoreError::Corrupt`] when it is
+    /// damaged.
     pub fn read_record(&self, position: u64, size: u32) -> Result<Bytes> {
         let committed = self.shared.committed.load(Ordering::Acquire);
         let end = position.saturating_add(u64::from(size));
-        if end > committed
-            || size > MAX_RECORD_LEN
-            || position < self.shared.segments.first_base().unwrap_or(0)
-        {
+        if end > committed || size > MAX_RECORD_LEN {
             return Err(self.out_of_range(position));
         }
-        if end > self.shared.progress.written.load(Ordering::Acquire) {
-            // Committed by the others before our own write ended.
-            let state = self.shared.state.lock();
-            let Some(entry) = state.tail.containing(position) else {
-                drop(state);
-                return Err(self.out_of_range(position));
-            };
-            let at = (position - entry.header.position) as usize;
-            if at + size as usize > entry.bytes.len() {
-                return Err(StoreError::corrupt(
-                    format!("position {position}"),
-                    "a record beyond its entry",
-                ));
-            }
-            return Ok(entry.bytes.slice(at..at + size as usize));
+        if let Some(bytes) = self.shared.tail_slice(position, size as usize)? {
+            return Ok(bytes);
+        }
+        if position < self.start() {
+            return Err(self.out_of_range(position));
         }
         let Some(segment) = self.shared.segments.containing(position) else {
             return Err(self.out_of_range(position));
@@ -143,8 +150,8 @@ impl CommitLog {
                 "a record beyond its segment",
             ));
         }
-        let at = (position - segment.base) as usize;
-        Ok(segment.map()?.slice(at..at + size as usize))
+        self.shared.verify(&segment, position)?;
+        segment.view(position, size as usize)
     }
 
     /// The stored message that starts at `position`; its own first bytes tell its size.
@@ -166,7 +173,7 @@ impl CommitLog {
         Ok(bytes)
     }
 
-    fn out_of_range(&self, position: u64) -> StoreError {
+    pub(super) fn out_of_range(&self, position: u64) -> StoreError {
         StoreError::OutOfRange {
             position: position as i64,
             min: self.start() as i64,
@@ -176,6 +183,86 @@ impl CommitLog {
 }
 
 impl Shared {
+    /// Up to where the files hold what will not change: what is committed may not be written here yet.
+    pub(super) fn readable(&self) -> u64 {
+        let committed = self.committed.load(Ordering::Acquire);
+        committed.min(self.progress.written.load(Ordering::Acquire))
+    }
+
+    /// A record that the tail holds.
+    fn tail_slice(&self, position: u64, size: usize) -> Result<Option<Bytes>> {
+        let state = self.state.lock();
+        let Some(entry) = state.tail.containing(position) else {
+            return Ok(None);
+        };
+        let at = (position - entry.header.position) as usize;
+        if at + size > entry.bytes.len() {
+            return Err(StoreError::corrupt(
+                format!("position {position}"),
+                "a record beyond its entry",
+            ));
+        }
+        Ok(Some(entry.bytes.slice(at..at + size)))
+    }
+
+    /// Makes sure that the entries around a position have good checksums, once for each stretch of the sparse index.
+    fn verify(&self, segment: &Segment, position: u64) -> Result<()> {
+        let size = self.segments.size();
+        let committed = self.readable();
+        let (first, next) = {
+            let state = self.state.lock();
+            let first = state.index.at_or_before_position(position);
+            (first, state.index.after_position(position))
+        };
+        let Some(first) = first.filter(|p| p.position >= segment.base) else {
+            return Err(StoreError::corrupt(
+                format!("position {position}"),
+                "no entry is known to begin before it in its segment",
+            ));
+        };
+        let nth = (first.position - segment.base) / POINT_EVERY;
+        if segment.is_verified(nth) {
+            return Ok(());
+        }
+        // What is not committed may not be written yet, or truncated this very moment.
+        let next = next.filter(|p| p.position <= committed);
+        let last_of_segment = next.is_some_and(|p| p.position / size != first.position / size);
+        let end = match next {
+            Some(next) if !last_of_segment => next.position,
+            _ => (segment.base + size).min(committed),
+        };
+        let mut reader = EntryReader::new(&self.segments, first.position);
+        while reader.position() < end {
+            match reader.next()? {
+                Found::Entry(entry) if entry.header.position >= end => break,
+                Found::Entry(entry) => {
+                    // What follows a good entry may be damaged without harm to it.
+                    if entry.header.position <= position && position < entry.end() && next.is_none()
+                    {
+                        return Ok(());
+                    }
+                }
+                // Beyond a pad: the next segment is not asked about.
+                Found::Nothing if reader.position() >= end => break,
+                Found::Nothing => {
+                    let at = reader.position();
+                    self.note_damage(at);
+                    if at > position {
+                        return Ok(());
+                    }
+                    return Err(StoreError::corrupt(
+                        format!("log at {at}"),
+                        "damaged; it is repaired from the other replicas of the set",
+                    ));
+                }
+            }
+        }
+        if next.is_some() {
+            segment.set_verified(nth);
+        }
+        Ok(())
+    }
+
     /// Entries `[from, to)` wherever they are, under the state's lock: truncation only.
     pub(super) fn collect_entries(
         &self,
@@ -207,7 +294,6 @@ impl Shared {
         let mut out: Vec<RawEntry> = Vec::new();
         let mut bytes = 0;
         while out.last().map_or(from, |e| e.header.index + 1) < to {
-            let at = reader.position();
             match reader.next()? {
                 Found::Entry(entry) if entry.header.index < from => {}
                 Found::Entry(entry) => {
@@ -218,6 +304,16 @@ impl Shared {
                     out.push(entry);
                 }
                 Found::Nothing => {
+                    let at = reader.position();
+                    // What is not committed may be truncated this very moment; at a start nothing is, and nothing is
+                    // known to be committed.
+                    let committed = match self.readable() {
+                        0 => self.progress.durable.load(Ordering::Acquire),
+                        committed => committed,
+                    };
+                    if at < committed {
+                        self.note_damage(at);
+                    }
                     return Err(StoreError::corrupt(
                         format!("log at {at}"),
                         format!("entries {from}..{to} are missing or damaged"),

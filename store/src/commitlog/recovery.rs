@@ -1,87 +1,111 @@
-//! Opening a log: constants, sparse indexes, then every entry from the checkpoint on is read and its checksum,
-//! place and chain are checked. The first thing that is no successor of the entry before it is the torn tail of a
-//! killed process, and the log ends there. The checkpoint itself must be good: damage below it is not a torn tail.
+//! Opening a log: constants, sparse indexes, then every entry from the checkpoint on is read and its checksum, place
+//! and chain are checked; no sealed segment is read. The first thing that is no successor of the entry before it ends
+//! the log. If the marker of the last process lies beyond it, this was no torn tail: what is missing had been written,
+//! perhaps acknowledged, and whoever opened the log is told ([`CommitLog::cut_short`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
 use parking_lot::Mutex;
 
-use super::entry_index::EntryIndex;
-use super::format::{FORMAT_VERSION, MAX_SEGMENT_SIZE, MIN_SEGMENT_SIZE};
-use super::marks::Mark;
+use super::damage::Damage;
+use super::entry_index::{EntryIndex, POINT_EVERY};
+use super::format::{FORMAT_VERSION, MAX_SEGMENT_SIZE, MIN_SEGMENT_SIZE, segment_name};
+use super::marks::{Mark, Marker};
 use super::queue_offsets::QueueOffsets;
 use super::reader::{EntryReader, Found};
 use super::segments::Segments;
 use super::tail::Tail;
-use super::thread::{flusher_loop, storage_loop};
+use super::thread::{flusher_loop, keeper_loop, storage_loop};
 use super::vote::VoteFile;
-use super::writer::{Op, Progress, SegmentWriter};
-use super::{CommitLog, LogOptions, LogState, Shared, TAIL_BYTES, Threads, last_timestamp};
+use super::writer::{Keep, Op, Progress, SegmentWriter};
+use super::{CommitLog, Drive, Driver, LogOptions, LogState, Shared, last_timestamp};
 use crate::error::{Result, StoreError};
 use crate::vfs::FileSystem;
 
 impl CommitLog {
-    /// Opens or makes the log in `dir` and starts its two threads.
+    /// Opens or makes the log in `dir` and starts its threads. `base` is where the log starts according to the oldest
+    /// snapshot: used when the log-start file is damaged.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when the directory was made with another segment size or format, I/O, damage.
-    pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf, options: &LogOptions) -> Result<CommitLog> {
+    /// [`StoreError::Refused`] when the directory was made with another segment size or format, I/O, damage of the vote.
+    pub fn open(
+        fs: Arc<dyn FileSystem>,
+        dir: PathBuf,
+        options: &LogOptions,
+        base: Option<Mark>,
+    ) -> Result<CommitLog> {
         check_constants(fs.as_ref(), &dir, options.segment_size)?;
-        let segments = Arc::new(Segments::open(
-            fs.clone(),
-            dir.join("segments"),
-            options.segment_size,
-        )?);
-        let progress = Arc::new(Progress::default());
+        let boot = crc32c::crc32c(options.boot.as_bytes());
         let vote = VoteFile::open(fs.as_ref(), &dir.join("vote"))?;
         let saved_vote = vote.current().map(<[u8]>::to_vec);
-
-        let state = recover(fs.as_ref(), &dir, &segments)?;
-        let end = state.end();
-        progress.written.store(end, Ordering::Release);
+        let recovered = recover(&fs, &dir, options, base, boot)?;
+        let segments = Arc::new(recovered.segments);
+        let progress = Arc::new(Progress::default());
+        let end = recovered.state.end();
         let first = segments.first_base().unwrap_or(0);
+        progress.written.store(end, Ordering::Release);
         progress.durable.store(first, Ordering::Release);
 
         let shared = Arc::new(Shared {
             fs: fs.clone(),
             segments: segments.clone(),
-            state: Mutex::new(state),
+            state: Mutex::new(recovered.state),
             progress: progress.clone(),
             committed: AtomicU64::new(0),
             checkpoint_lock: Mutex::new(0),
+            damage: Mutex::default(),
+            cut_short: recovered.cut_short,
+            keeper_waits: options.drive == Drive::Threads,
             dir: dir.clone(),
         });
-        // What a killed process left in the page cache is made durable before anything builds on it.
+        recovered
+            .damage
+            .into_iter()
+            .for_each(|range| shared.add_damage(shared.aligned(range)));
+        // What a killed process left in the page cache is made durable before anything builds on it. Sealed segments were
+        // synced before the checkpoint that covers them.
+        let from = recovered.checked_from.min(end);
+        progress
+            .durable
+            .store(from.max(first.min(end)), Ordering::Release);
         shared.flush_written()?;
 
-        let writer = SegmentWriter::new(fs, segments, vote, &dir, options.flush, progress);
-        let (ops, ops_rx) = channel::<Op>();
-        let (stop_flusher, stop_rx) = channel();
-        let failed = |e| StoreError::io("start a storage thread", e);
-        let lock = shared.clone();
-        let storage = std::thread::Builder::new()
-            .name("storage".into())
-            .spawn(move || storage_loop(writer, &ops_rx, &lock.checkpoint_lock))
-            .map_err(failed)?;
-        let flush = shared.clone();
-        let interval = options.flush_interval;
-        let flusher = std::thread::Builder::new()
-            .name("flusher".into())
-            .spawn(move || flusher_loop(&flush, &stop_rx, interval))
-            .map_err(failed)?;
-        let threads = Threads {
-            ops: ops.clone(),
-            stop_flusher,
-            storage,
-            flusher,
+        let mut writer =
+            SegmentWriter::new(fs, segments, vote, &dir, options.flush, progress, boot)?;
+        let (ops, queue) = channel::<Op>();
+        let (driver, keeper) = match options.drive {
+            Drive::Caller => {
+                let writer = Box::new(writer);
+                (Driver::Caller { writer, queue }, None)
+            }
+            Drive::Threads => {
+                let (keeper, wake) = channel::<Keep>();
+                let (stop_flusher, stop) = channel();
+                writer = writer.with_keeper(keeper.clone());
+                let lock = shared.clone();
+                spawn("storage", move || {
+                    storage_loop(writer, &queue, &lock.checkpoint_lock);
+                })?;
+                let flushed = shared.clone();
+                let every = options.every;
+                let flusher = spawn("flusher", move || flusher_loop(&flushed, &stop, every))?;
+                let kept = shared.clone();
+                spawn("keeper", move || keeper_loop(&kept, &wake))?;
+                let driver = Driver::Threads {
+                    stop_flusher,
+                    flusher,
+                };
+                (driver, Some(keeper))
+            }
         };
         Ok(CommitLog {
             shared,
-            threads: Arc::new(Mutex::new(Some(threads))),
+            driver: Arc::new(Mutex::new(Some(driver))),
             ops,
+            keeper,
             vote: Arc::new(Mutex::new(saved_vote)),
         })
     }
@@ -129,7 +153,7 @@ fn check_constants(fs: &dyn FileSystem, dir: &std::path::Path, segment_size: u64
             "mappedFileSizeCommitLog={segment_size} is not in {MIN_SEGMENT_SIZE}..={MAX_SEGMENT_SIZE}"
         )));
     }
-    fs.create_dir_all(dir)
+    fs.make_dir(dir)
         .map_err(|e| StoreError::io(format!("make {}", dir.display()), e))?;
     let path = dir.join("format");
     let wanted = format!("version={FORMAT_VERSION}\nmappedFileSizeCommitLog={segment_size}\n");
@@ -152,95 +176,249 @@ fn check_constants(fs: &dyn FileSystem, dir: &std::path::Path, segment_size: u64
     Ok(())
 }
 
-fn recover(fs: &dyn FileSystem, dir: &std::path::Path, segments: &Segments) -> Result<LogState> {
-    let purged = Mark::load(fs, &dir.join("log_start"))?;
-    let checkpoint = Mark::load(fs, &dir.join("checkpoint"))?;
+/// What opening found.
+struct Recovered {
+    segments: Segments,
+    state: LogState,
+    damage: Vec<Damage>,
+    cut_short: bool,
+    /// Entries before this position were durable before.
+    checked_from: u64,
+}
+
+fn recover(
+    fs: &Arc<dyn FileSystem>,
+    dir: &Path,
+    options: &LogOptions,
+    base: Option<Mark>,
+    boot: u32,
+) -> Result<Recovered> {
+    let purged = readable(fs.as_ref(), &dir.join("log_start"));
+    let begins_at_zero = fs.exists(&dir.join("segments").join(segment_name(0)));
+    let purged = match purged {
+        Marked::Good(mark) => Some(mark),
+        // A log that was never purged has no such file.
+        Marked::Missing | Marked::Damaged => base.filter(|_| !begins_at_zero),
+    };
+    let checkpoint = match readable(fs.as_ref(), &dir.join("checkpoint")) {
+        Marked::Good(mark) => Some(mark),
+        Marked::Missing | Marked::Damaged => None,
+    };
     let checkpoint = checkpoint.filter(|c| purged.is_none_or(|p| c.index > p.index));
+    let start = purged.map_or(0, |p| p.position);
+    let opened = Segments::open(
+        fs.clone(),
+        dir.join("segments"),
+        options.segment_size,
+        POINT_EVERY,
+        start,
+        options.warm,
+    )?;
+    let segments = opened.segments;
     let mut state = LogState {
         purged,
         last: purged,
-        last_start: purged.map_or(0, |p| p.position),
         index: EntryIndex::default(),
-        tail: Tail::new(TAIL_BYTES),
+        tail: Tail::new(options.tail_bytes),
         offsets: QueueOffsets::default(),
+        truncating: 0,
     };
-    let Some(first_base) = segments.first_base() else {
-        if let Some(mark) = checkpoint {
-            return Err(StoreError::corrupt(
-                "commitlog",
-                format!("no segment, but the checkpoint says {mark:?}"),
-            ));
-        }
-        return Ok(state);
-    };
-    let log_start = purged.map_or(first_base, |p| p.position.max(first_base));
-    let indexed =
-        checkpoint.is_some_and(|mark| load_indexes(fs, segments, &mark, &mut state.index));
-    let mut from = log_start;
-    if let Some(mark) = checkpoint.filter(|_| indexed) {
-        from = mark.position;
-        // Not an entry's identity yet: the entry at the mark gives that when it is read.
-        state.last = None;
+    // How far the log must be readable for its end to be a torn tail.
+    let marker = fs.read(&dir.join("marker")).unwrap_or_default();
+    let durable = checkpoint.map_or(0, |c| c.position + 1);
+    let bound = Marker::decode(&marker).bound(boot).max(durable);
+
+    let mut damage = Shared::load_damage(fs.as_ref(), dir);
+    damage.extend(opened.damage.iter().filter(|d| d.from < bound));
+    let mut from = None;
+    if let Some(mark) = checkpoint {
+        load_indexes(fs.as_ref(), &segments, &mark, &mut state.index, &mut damage)?;
+        from = state.index.at_or_before_position(mark.position);
     }
+    let checked_from = from.map_or(start, |p| p.position);
+    // Back to the newest place from which the log can be read.
+    let mut timestamp = checkpoint.map_or(0, |c| c.store_timestamp);
+    loop {
+        let Some(point) = from else {
+            state.index.truncate_after(None);
+            state.last = purged;
+            timestamp = timestamp.max(purged.map_or(0, |p| p.store_timestamp));
+            break;
+        };
+        let mut reader = EntryReader::new(&segments, point.position);
+        if let Found::Entry(entry) = reader.next()?
+            && entry.header.index == point.index
+        {
+            state.index.truncate_after(point.index.checked_sub(1));
+            state.last = None;
+            break;
+        }
+        from = point
+            .position
+            .checked_sub(1)
+            .and_then(|before| state.index.at_or_before_position(before));
+    }
+    let scan_from = from.map_or(start, |p| p.position);
+    let entries = scan(&segments, scan_from, &mut state, timestamp)?;
+    let end = state.end();
+    let cut_short = end < bound;
+    if cut_short {
+        tracing::error!(
+            end,
+            written = bound,
+            "the end of the log cannot be read although it had been written: it is cut here, acknowledged messages may be missing"
+        );
+        set_aside(fs.as_ref(), &segments, dir, end, bound)?;
+    }
+    damage.retain(|d| d.from < end && d.to > start);
+    damage.iter_mut().for_each(|d| d.to = d.to.min(end));
+    clear_after(&segments, end)?;
+    tracing::info!(
+        from = scan_from,
+        end,
+        entries,
+        damage = damage.len(),
+        "commitlog opened"
+    );
+    Ok(Recovered {
+        segments,
+        state,
+        damage,
+        cut_short,
+        checked_from,
+    })
+}
+
+/// Reads entries from `from` to the end of the chain into `state`.
+fn scan(segments: &Segments, from: u64, state: &mut LogState, known: i64) -> Result<u64> {
     let mut reader = EntryReader::new(segments, from);
-    let mut entries = 0u64;
+    let mut entries = 0;
+    let mut newest = known;
     while let Found::Entry(entry) = reader.next()? {
         let header = entry.header;
-        let follows = match &state.last {
-            Some(last) => {
-                header.index == last.index + 1
-                    && header.term >= last.term
-                    && header.previous_crc == last.crc
-            }
-            None => checkpoint.is_none_or(|mark| !indexed || header.index == mark.index),
-        };
+        let follows = state.last.is_none_or(|last| {
+            header.index == last.index + 1
+                && header.term >= last.term
+                && header.previous_crc == last.crc
+        });
         if !follows {
             break;
         }
-        let known = state
-            .last
-            .map_or(checkpoint.map_or(0, |c| c.store_timestamp), |l| {
-                l.store_timestamp
-            });
-        let timestamp = last_timestamp(&entry.bytes).unwrap_or(0).max(known);
+        newest = newest.max(last_timestamp(&entry.bytes).unwrap_or(0));
         let written = entry.end();
-        state.note(&entry, timestamp, segments.size(), written);
+        state.note(&entry, newest, segments.size(), written);
         entries += 1;
     }
-    if let Some(mark) = checkpoint
-        && state.last.is_none_or(|last| last.index < mark.index)
-    {
-        return Err(StoreError::corrupt(
-            format!("commitlog at {}", mark.position),
-            format!(
-                "entry {} was durable at the checkpoint and cannot be read now; this is damage, not a torn tail",
-                mark.index
-            ),
-        ));
-    }
-    tracing::info!(from, end = state.end(), entries, "commitlog opened");
-    Ok(state)
+    Ok(entries)
 }
 
-/// Loads the sparse indexes up to the checkpoint; false when one is missing or damaged, then all is scanned.
+enum Marked {
+    Good(Mark),
+    Missing,
+    Damaged,
+}
+
+fn readable(fs: &dyn FileSystem, path: &Path) -> Marked {
+    match Mark::load(fs, path) {
+        Ok(Some(mark)) => Marked::Good(mark),
+        Ok(None) => Marked::Missing,
+        Err(error) => {
+            tracing::warn!(%error, "done without: what it says is found elsewhere");
+            Marked::Damaged
+        }
+    }
+}
+
+/// Keeps a copy of what is cut off although it had been written: a replica alone has no other one.
+fn set_aside(
+    fs: &dyn FileSystem,
+    segments: &Segments,
+    dir: &Path,
+    end: u64,
+    bound: u64,
+) -> Result<()> {
+    /// More than this is not copied: it is a whole segment missing, with nothing to copy.
+    const MOST: u64 = 64 * 1024 * 1024;
+    let Some(segment) = segments.containing(end) else {
+        return Ok(());
+    };
+    let len = (bound - end)
+        .min(segment.base + segment.size - end)
+        .min(MOST);
+    if len == 0 {
+        return Ok(());
+    }
+    let bytes = segment.read_at(end, len as usize)?;
+    let path = dir.join(format!("cut-off-{end:020}"));
+    if fs.exists(&path) {
+        // An earlier start did; the bytes here are cleared since.
+        return Ok(());
+    }
+    fs.replace(&path, &bytes)
+        .map_err(|e| StoreError::io(format!("write {}", path.display()), e))
+}
+
+/// Clears what lies behind the end of the log, so that nothing of it comes back: the bytes a torn write left, and
+/// segments beyond.
+fn clear_after(segments: &Segments, end: u64) -> Result<()> {
+    let size = segments.size();
+    let last_base = end.saturating_sub(1) / size * size;
+    let beyond = |base: u64| base > last_base + size;
+    segments.forget(beyond);
+    segments.unlink_doomed()?;
+    for base in segments.bases().into_iter().filter(|b| *b >= last_base) {
+        let Some(segment) = segments.containing(base) else {
+            continue;
+        };
+        segment.clear_rest(end.max(base))?;
+    }
+    Ok(())
+}
+
+/// Loads the sparse indexes up to the checkpoint; a segment whose index is missing or damaged is read.
 fn load_indexes(
     fs: &dyn FileSystem,
     segments: &Segments,
     mark: &Mark,
     index: &mut EntryIndex,
-) -> bool {
-    for base in segments.bases().into_iter().filter(|b| *b <= mark.position) {
+    damage: &mut Vec<Damage>,
+) -> Result<()> {
+    let bases: Vec<u64> = segments.bases();
+    for base in bases.into_iter().filter(|b| *b <= mark.position) {
         let loaded = match fs.read(&segments.index_path(base)) {
             Ok(bytes) => index.load_segment(base, &bytes),
             Err(e) => Err(StoreError::io("read a segment's index", e)),
         };
         if let Err(error) = loaded {
-            tracing::warn!(%error, "a segment's index is rebuilt from the log");
-            index.truncate_after(None);
-            return false;
+            tracing::warn!(%error, base, "a segment's index is rebuilt from the log");
+            let stop = index_segment(segments, base, index)?;
+            if stop < mark.position && stop < base + segments.size() {
+                damage.push(Damage::new(stop, base + segments.size()));
+            }
         }
     }
     // The entry at the mark is added again when it is read; points beyond it may be of truncated entries.
-    index.truncate_after(mark.index.checked_sub(1));
-    true
+    index.truncate_after(Some(mark.index));
+    Ok(())
+}
+
+/// Adds a segment's entries to the index by reading it; where it ends, or cannot be read on.
+fn index_segment(segments: &Segments, base: u64, index: &mut EntryIndex) -> Result<u64> {
+    let mut reader = EntryReader::new(segments, base);
+    while reader.position() < base + segments.size() {
+        match reader.next()? {
+            Found::Entry(entry) if entry.header.position < base + segments.size() => {
+                index.add(entry.header.index, entry.header.position, segments.size());
+            }
+            Found::Entry(_) | Found::Nothing => break,
+        }
+    }
+    Ok(reader.position())
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|e| StoreError::io("start a storage thread", e))
 }

@@ -20,12 +20,9 @@ use crate::vfs::{Fault, FaultyFs, FileSystem, RealFs};
 const SEGMENT: u64 = 64 * 1024;
 
 fn open_on(fs: Arc<dyn FileSystem>, dir: &Path, flush: FlushPolicy) -> crate::Result<CommitLog> {
-    let options = LogOptions {
-        segment_size: SEGMENT,
-        flush,
-        flush_interval: Duration::from_millis(10),
-    };
-    CommitLog::open(fs, dir.to_path_buf(), &options)
+    let mut options = LogOptions::new(SEGMENT, flush);
+    options.every.interval = Duration::from_millis(10);
+    CommitLog::open(fs, dir.to_path_buf(), &options, None)
 }
 
 fn open(dir: &Path) -> CommitLog {
@@ -196,24 +193,152 @@ fn a_torn_tail_is_cut_wherever_it_is_torn() {
     log.close();
 }
 
+/// Flips a bit at a position of the log.
+fn flip(dir: &Path, position: u64) {
+    let base = position / SEGMENT * SEGMENT;
+    let path = dir.join("segments").join(segment_name(base));
+    let mut bytes = std::fs::read(&path).expect("reads");
+    bytes[(position - base) as usize] ^= 1;
+    std::fs::write(&path, bytes).expect("writes");
+}
+
 #[test]
-fn damage_below_the_checkpoint_is_no_torn_tail() {
+fn an_unreadable_end_that_had_been_written_is_no_torn_tail() {
     let dir = tempfile::tempdir().expect("temp dir");
     let log = open(dir.path());
     for index in 0..200 {
         append(&log, 1, index, &message("T", 0, &[7; 1000]));
     }
+    let last = log.read_entries(198, 199, 1).expect("reads")[0].clone();
     log.close();
-    let mark = super::marks::Mark::load(&RealFs, &dir.path().join("checkpoint"))
-        .expect("reads")
-        .expect("a checkpoint");
-    let base = mark.position / SEGMENT * SEGMENT;
-    let path = dir.path().join("segments").join(segment_name(base));
-    let mut bytes = std::fs::read(&path).expect("reads");
-    bytes[(mark.position - base) as usize + 70] ^= 1;
-    std::fs::write(&path, bytes).expect("writes");
-    let refused = open_on(Arc::new(RealFs), dir.path(), FlushPolicy::Async);
-    assert!(matches!(refused, Err(StoreError::Corrupt { .. })));
+    let whole = open(dir.path());
+    assert!(!whole.cut_short());
+    whole.close();
+    flip(dir.path(), last.header.position + 70);
+    let cut = open(dir.path());
+    assert!(cut.cut_short(), "the marker knows how much there was");
+    assert_eq!(all(&cut).len(), 198);
+    let aside = dir
+        .path()
+        .join(format!("cut-off-{:020}", last.header.position));
+    assert!(aside.exists(), "what is cut off is kept aside");
+    append(&cut, 2, 198, &message("T", 0, b"on"));
+    cut.close();
+    let again = open(dir.path());
+    assert!(!again.cut_short(), "said once");
+    assert_eq!(all(&again).len(), 199);
+    again.close();
+}
+
+#[test]
+fn damage_in_the_middle_is_found_when_read_and_repaired_from_another_replica() {
+    let (one, two) = (
+        tempfile::tempdir().expect("temp dir"),
+        tempfile::tempdir().expect("temp dir"),
+    );
+    let logs = [open(one.path()), open(two.path())];
+    let mut places = Vec::new();
+    for index in 0..300 {
+        for log in &logs {
+            let placed = append(log, 1, index, &message("T", 0, &[index as u8; 1000]));
+            places.push(placed.physical_offset as u64);
+        }
+    }
+    logs.iter().for_each(CommitLog::close);
+    let victim = places[2 * 10];
+    flip(one.path(), victim + 100);
+    // A whole segment, and the rest of another.
+    std::fs::remove_file(one.path().join("segments").join(segment_name(2 * SEGMENT)))
+        .expect("removed");
+    let third = one.path().join("segments").join(segment_name(3 * SEGMENT));
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&third)
+        .expect("opens");
+    file.set_len(10_000).expect("cut");
+    drop(file);
+
+    let options = || {
+        let mut options = LogOptions::new(SEGMENT, FlushPolicy::Async);
+        options.tail_bytes = 0;
+        options
+    };
+    let reopen = |dir: &Path| {
+        CommitLog::open(Arc::new(RealFs), dir.to_path_buf(), &options(), None).expect("opens")
+    };
+    let (damaged, good) = (reopen(one.path()), reopen(two.path()));
+    for log in [&damaged, &good] {
+        log.set_committed(log.end(), 299);
+    }
+    assert_eq!(damaged.end(), good.end());
+    assert!(!damaged.cut_short());
+    assert_eq!(damaged.damage().len(), 2, "what is missing is seen at once");
+    assert!(matches!(
+        damaged.read_record_at(victim),
+        Err(StoreError::Corrupt { .. })
+    ));
+    assert_eq!(damaged.damage().len(), 3, "a flipped bit when it is read");
+    let mut unreadable = 0;
+    for place in places.iter().step_by(2) {
+        match damaged.read_record_at(*place) {
+            Ok(record) => assert_eq!(record, good.read_record_at(*place).expect("reads")),
+            Err(_) => unreadable += 1,
+        }
+    }
+    assert!(unreadable > 60, "never garbage: {unreadable}");
+    damaged.close();
+    drop(damaged);
+    // Known after a restart, too.
+    let damaged = reopen(one.path());
+    damaged.set_committed(damaged.end(), 299);
+    assert!(damaged.damage().len() >= 3);
+    let wrong = good.read_range(0, 1).expect("reads");
+    let first = damaged.damage()[0];
+    if first.from != 0 {
+        assert!(damaged.repair(first, &[wrong[0].bytes.clone()]).is_err());
+    }
+    for round in 0.. {
+        let Some(range) = damaged.damage().first().copied() else {
+            break;
+        };
+        assert!(round < 100, "{range:?} is not repaired");
+        let entries = good
+            .read_range(range.from, 20_000)
+            .expect("the other has it");
+        let whole = entries.iter().any(|e| e.header.position >= range.to);
+        let kept: Vec<_> = entries
+            .iter()
+            .filter(|e| e.header.position < range.to)
+            .collect();
+        let end = kept.last().map_or(range.from, |e| e.end());
+        let to = if whole || end >= range.to {
+            range.to
+        } else {
+            end
+        };
+        let bytes: Vec<Bytes> = kept.iter().map(|e| e.bytes.clone()).collect();
+        damaged
+            .repair(super::damage::Damage::new(range.from, to), &bytes)
+            .expect("repairs");
+    }
+    for place in places.iter().step_by(2) {
+        assert_eq!(
+            damaged.read_record_at(*place).expect("reads"),
+            good.read_record_at(*place).expect("reads")
+        );
+    }
+    damaged.close();
+    good.close();
+    for base in (0..)
+        .map(|n| n * SEGMENT)
+        .take_while(|base| *base < good.end())
+    {
+        let bytes = |dir: &Path| std::fs::read(dir.join("segments").join(segment_name(base)));
+        assert!(
+            bytes(one.path()).expect("reads") == bytes(two.path()).expect("reads"),
+            "segment {base} is not byte-identical"
+        );
+    }
 }
 
 #[test]
@@ -223,21 +348,26 @@ fn a_truncated_entry_never_comes_back_as_the_successor_of_another() {
     append(&log, 1, 0, &message("T", 0, b"zero"));
     append(&log, 3, 1, &message("T", 0, b"old1"));
     append(&log, 3, 2, &message("T", 0, b"old2"));
+    let stale = std::fs::read(log.shared.segments.dir().join(segment_name(0))).expect("reads");
+    let stale = &stale[..log.end() as usize];
     wait(|done| log.truncate_after(Some(0), done).expect("truncates"));
-    // Same size, an older term: the stale entry 2 of term 3 lies right behind it on the disk.
     let placed = append(&log, 2, 1, &message("T", 0, b"new1"));
     assert_eq!(placed.queue_offset, 1, "queue offsets were taken back");
-    let stale = std::fs::read(log.shared.segments.dir().join(segment_name(0))).expect("reads");
+    let path = log.shared.segments.dir().join(segment_name(0));
+    let mut bytes = std::fs::read(&path).expect("reads");
     let at = log.end() as usize;
-    assert_eq!(
-        stale[at..at + 4],
-        ENTRY_MAGIC.to_be_bytes(),
-        "the stale entry is still there"
+    assert!(
+        bytes[at..].iter().all(|b| *b == 0),
+        "what was cut is cleared"
     );
+    log.close();
+    // A disk that lost the clearing: the stale entry of the same size and an older term lies right behind the new one.
+    bytes[at..stale.len()].copy_from_slice(&stale[at..]);
+    assert_eq!(bytes[at..at + 4], ENTRY_MAGIC.to_be_bytes());
+    std::fs::write(&path, &bytes).expect("writes");
     let again = open(dir.path());
     assert_eq!(all(&again), [(1, 0, "zero".into()), (2, 1, "new1".into())]);
     again.close();
-    log.close();
 }
 
 #[test]
@@ -366,12 +496,8 @@ fn a_failed_write_or_fsync_poisons_the_log_for_good() {
 fn other_constants_are_refused() {
     let dir = tempfile::tempdir().expect("temp dir");
     open(dir.path()).close();
-    let options = LogOptions {
-        segment_size: SEGMENT * 2,
-        flush: FlushPolicy::Async,
-        flush_interval: Duration::from_millis(10),
-    };
-    let refused = CommitLog::open(Arc::new(RealFs), dir.path().to_path_buf(), &options);
+    let options = LogOptions::new(SEGMENT * 2, FlushPolicy::Async);
+    let refused = CommitLog::open(Arc::new(RealFs), dir.path().to_path_buf(), &options, None);
     assert!(matches!(refused, Err(StoreError::Refused(_))));
 }
 
@@ -383,7 +509,7 @@ fn purged_entries_are_gone_and_the_rest_survives_a_restart() {
         append(&log, 1, index, &message("T", 0, &[3; 3000]));
     }
     wait(|done| {
-        log.purge(EntryId { term: 1, index: 60 }, done)
+        log.purge(EntryId { term: 1, index: 60 }, None, done)
             .expect("purges")
     });
     assert!(log.start() > 0);

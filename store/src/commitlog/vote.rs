@@ -1,5 +1,6 @@
-//! The vote, in a file of its own: two slots written in turn, each with a sequence number and a checksum, so that a
-//! torn write leaves the one before. Always fsynced: a forgotten vote could elect two leaders in one term.
+//! The vote, in a file of its own: two slots, each with a sequence number and a checksum, written and fsynced one after
+//! the other. A torn write leaves the other slot with the vote before; a slot that rots leaves the other one with the
+//! same vote. A forgotten vote could elect two leaders in one term.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -88,10 +89,13 @@ impl VoteFile {
         let crc = crc32c::crc32c(&slot[8..HEADER + vote.len()]);
         slot[4..8].copy_from_slice(&crc.to_be_bytes());
         let failed = |e| StoreError::io("save the vote", e);
-        self.file
-            .write_all_vectored_at(&[Bytes::from(slot)], sequence % 2 * SLOT as u64)
-            .map_err(failed)?;
-        self.file.sync_data().map_err(failed)?;
+        let slot = Bytes::from(slot);
+        for at in [0, SLOT as u64] {
+            self.file
+                .write_all_vectored_at(std::slice::from_ref(&slot), at)
+                .map_err(failed)?;
+            self.file.sync_data().map_err(failed)?;
+        }
         self.sequence = sequence;
         self.current = Some(vote.to_vec());
         Ok(())
@@ -109,7 +113,7 @@ mod tests {
     use crate::vfs::RealFs;
 
     #[test]
-    fn the_newest_whole_slot_wins() {
+    fn the_vote_survives_the_rot_of_a_slot() {
         let dir = tempfile::tempdir().expect("temp dir");
         let path = dir.path().join("vote");
         let mut file = VoteFile::open(&RealFs, &path).expect("opens");
@@ -121,13 +125,13 @@ mod tests {
             Some(&b"two"[..])
         );
 
-        // The second save went to slot 0; tear it.
+        // One slot rots, the other has the same vote.
         let mut bytes = std::fs::read(&path).expect("reads");
         bytes[HEADER] ^= 0xFF;
         std::fs::write(&path, &bytes).expect("writes");
         assert_eq!(
             VoteFile::open(&RealFs, &path).expect("opens").current(),
-            Some(&b"one"[..])
+            Some(&b"two"[..])
         );
 
         bytes[SLOT + HEADER] ^= 0xFF;

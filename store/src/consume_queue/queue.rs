@@ -1,96 +1,54 @@
-//! One queue of one topic.
+//! One queue of one topic: two numbers and what is staged. Its files are found through what the table shares, so that
+//! a hundred thousand queues fit into memory and into the limit of descriptors.
+//!
+//! Architecture invariant: apply alone writes at `max` and moves it, after the bytes are in place; trimming alone
+//! moves `min`, before files go. Slots outside of `[min, max)` are garbage and never read.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use parking_lot::Mutex;
+use bytes::BytesMut;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::{ENTRIES_PER_FILE, ENTRY_LEN};
+use super::entry::QueueEntry;
+use super::shared::{Place, Shared};
+use super::{ENTRY_LEN, MAX_QUEUE_OFFSET, file_end, file_of, position_of};
 use crate::error::{Result, StoreError};
-use crate::vfs::{File, FileSystem};
 
-/// Where a message of a queue lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueEntry {
-    /// Offset in this queue, entries.
-    pub queue_offset: i64,
-    /// Byte position in the commitlog.
-    pub physical_offset: i64,
-    /// Bytes of the stored message.
-    pub size: u32,
-    /// Java hash of the message's tags, 0 without.
-    pub tags_code: i64,
-}
-
-impl QueueEntry {
-    fn encode(&self, out: &mut BytesMut) {
-        out.put_i64(self.physical_offset);
-        out.put_u32(self.size);
-        out.put_i64(self.tags_code);
-    }
-
-    /// `None` for a place that was never written.
-    fn decode(queue_offset: i64, bytes: &[u8]) -> Option<Self> {
-        let size = u32::from_be_bytes(bytes.get(8..12)?.try_into().ok()?);
-        (size > 0).then_some(Self {
-            queue_offset,
-            physical_offset: i64::from_be_bytes(bytes.get(..8)?.try_into().ok()?),
-            size,
-            tags_code: i64::from_be_bytes(bytes.get(12..20)?.try_into().ok()?),
-        })
-    }
-}
+/// Linux' ENOSPC.
+const NO_SPACE: i32 = 28;
 
 /// Files of one queue.
 pub struct ConsumeQueue {
-    fs: Arc<dyn FileSystem>,
-    dir: PathBuf,
-    /// By file number; few are ever open, a reader far behind opens one more.
-    files: Mutex<Vec<(u64, Arc<dyn File>)>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) topic: Arc<str>,
+    pub(super) id: i32,
+    /// Its topic was deleted: the directory may belong to another queue by now.
+    gone: AtomicBool,
+    uid: AtomicU64,
     min: AtomicI64,
     max: AtomicI64,
     /// Entries of the apply batch under way; readers see them after [`ConsumeQueue::flush_staged`].
     staged: Mutex<Vec<QueueEntry>>,
-}
-
-/// Descriptors a queue keeps open: the one being written and one being read far behind.
-const OPEN_FILES: usize = 2;
-
-fn file_name(number: u64) -> String {
-    format!("{:020}", number * ENTRIES_PER_FILE * ENTRY_LEN as u64)
+    /// Held by whoever deletes files, or makes files that apply does not make.
+    files: Mutex<()>,
 }
 
 impl ConsumeQueue {
-    /// Opens the queue in `dir`, which may not exist yet.
-    ///
-    /// # Errors
-    /// I/O.
-    pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Self> {
-        let mut min = 0;
-        let mut max = 0;
-        if fs.exists(&dir) {
-            let names = fs
-                .list(&dir)
-                .map_err(|e| StoreError::io(format!("list {}", dir.display()), e))?;
-            let bases: Vec<u64> = names.iter().filter_map(|n| n.parse().ok()).collect();
-            if let (Some(first), Some(last)) = (bases.first(), bases.last()) {
-                let path = dir.join(format!("{last:020}"));
-                let len = fs.open(&path, false).and_then(|f| f.len());
-                let len = len.map_err(|e| StoreError::io(format!("stat {}", path.display()), e))?;
-                min = (first / ENTRY_LEN as u64) as i64;
-                max = ((last + len) / ENTRY_LEN as u64) as i64;
-            }
-        }
-        Ok(Self {
-            fs,
-            dir,
-            files: Mutex::new(Vec::new()),
+    /// A queue with entries `[min, max)`; touches no file.
+    pub(super) fn new(shared: Arc<Shared>, topic: Arc<str>, id: i32, min: i64, max: i64) -> Self {
+        let uid = shared.new_uid();
+        Self {
+            shared,
+            topic,
+            id,
+            gone: AtomicBool::new(false),
+            uid: AtomicU64::new(uid),
             min: AtomicI64::new(min),
             max: AtomicI64::new(max),
-            staged: Mutex::new(Vec::new()),
-        })
+            staged: Mutex::default(),
+            files: Mutex::default(),
+        }
     }
 
     /// First offset still kept.
@@ -103,22 +61,43 @@ impl ConsumeQueue {
         self.max.load(Ordering::Acquire)
     }
 
-    fn file(&self, number: u64, create: bool) -> Result<Arc<dyn File>> {
-        let mut files = self.files.lock();
-        if let Some((_, file)) = files.iter().find(|(n, _)| *n == number) {
-            return Ok(file.clone());
+    pub(super) fn uid(&self) -> u64 {
+        self.uid.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Moves `min` on, never back.
+    pub(super) fn raise_min(&self, min: i64) {
+        self.min.fetch_max(min, Ordering::AcqRel);
+    }
+
+    /// Nothing of this queue is read, written or deleted any more.
+    pub(super) fn retire(&self) {
+        let _files = self.files.lock();
+        self.gone.store(true, Ordering::Release);
+    }
+
+    /// Keeps others from deleting or making files; `None` when the files are no longer this queue's.
+    pub(super) fn own_files(&self) -> Option<MutexGuard<'_, ()>> {
+        let guard = self.files.lock();
+        (!self.is_gone()).then_some(guard)
+    }
+
+    pub(super) fn place(&self, uid: u64, number: u64) -> Place<'_> {
+        Place {
+            uid,
+            topic: &self.topic,
+            id: self.id,
+            number,
         }
-        let path = self.dir.join(file_name(number));
-        let failed = |e| StoreError::io(format!("open {}", path.display()), e);
-        if create {
-            self.fs.create_dir_all(&self.dir).map_err(failed)?;
-        }
-        let file = self.fs.open(&path, create).map_err(failed)?;
-        if files.len() >= OPEN_FILES {
-            files.remove(0);
-        }
-        files.push((number, file.clone()));
-        Ok(file)
+    }
+
+    /// "consume queue orders-3", for errors.
+    pub(super) fn name(&self) -> String {
+        format!("consume queue {}-{}", self.topic, self.id)
     }
 
     /// Adds an entry to the present batch; true for the batch's first.
@@ -131,134 +110,222 @@ impl ConsumeQueue {
     /// Writes what was staged; from now on readers see it.
     ///
     /// # Errors
-    /// I/O.
+    /// I/O. When the disk is full, the batch is kept: the same call can be made again.
     pub fn flush_staged(&self) -> Result<()> {
         let mut staged = self.staged.lock();
         let written = self.write(&staged);
-        staged.clear();
+        let full = matches!(&written, Err(StoreError::Io { source, .. })
+            if source.raw_os_error() == Some(NO_SPACE));
+        if !full {
+            // Not `clear`: most queues are idle, and the room of their last batch would stay taken.
+            *staged = Vec::new();
+        }
         written
     }
 
-    /// An empty queue whose next message gets offset `next`: after a snapshot.
+    /// An empty queue whose next message gets offset `next`: after a snapshot. What it had is deleted.
     ///
     /// # Errors
-    /// I/O.
+    /// I/O, or an offset no queue has.
     pub fn start_at(&self, next: i64) -> Result<()> {
-        let number = next as u64 / ENTRIES_PER_FILE;
-        let len = next as u64 % ENTRIES_PER_FILE * ENTRY_LEN as u64;
-        let made = self.file(number, true)?.set_len(len);
-        made.map_err(|e| StoreError::io(format!("start consume queue {}", self.dir.display()), e))?;
+        self.check_offset(next)?;
+        let Some(_files) = self.own_files() else {
+            return Ok(());
+        };
+        // Readers in flight may put a descriptor of an old file back; under a new uid nothing finds it.
+        let old = self.uid.swap(self.shared.new_uid(), Ordering::AcqRel);
         self.min.store(next, Ordering::Release);
         self.max.store(next, Ordering::Release);
+        let dir = self.shared.queue_dir(&self.topic, self.id);
+        self.shared.remove_dir(&dir)?;
+        let closed = self.shared.descriptors.lock().remove(|(uid, _)| uid == old);
+        drop(closed);
         Ok(())
     }
 
-    /// Writes consecutive entries at their offsets; entries that are already there are written again alike.
+    fn check_offset(&self, offset: i64) -> Result<()> {
+        if (0..=MAX_QUEUE_OFFSET).contains(&offset) {
+            return Ok(());
+        }
+        Err(StoreError::corrupt(
+            self.name(),
+            format!("no queue has the offset {offset}"),
+        ))
+    }
+
+    /// Writes consecutive entries at their offsets; entries that are already there are written again alike, trimmed
+    /// ones are left out.
     ///
     /// # Errors
-    /// I/O. The queue's end has not moved then.
+    /// I/O; readers see none of the entries that were not written.
     pub fn write(&self, entries: &[QueueEntry]) -> Result<()> {
+        if self.is_gone() {
+            return Ok(());
+        }
         let mut rest = entries;
-        while let Some(first) = rest.first() {
-            let number = first.queue_offset as u64 / ENTRIES_PER_FILE;
-            let file_end = ((number + 1) * ENTRIES_PER_FILE) as i64;
-            let mut run = BytesMut::with_capacity(rest.len() * ENTRY_LEN);
-            let mut count = 0;
-            for entry in rest {
-                if entry.queue_offset != first.queue_offset + count as i64
-                    || entry.queue_offset >= file_end
-                {
-                    break;
-                }
-                entry.encode(&mut run);
-                count += 1;
+        while let Some(first) = rest.first().map(|e| e.queue_offset) {
+            self.check_offset(first)?;
+            if first < self.min() {
+                rest = &rest[1..];
+                continue;
             }
-            let at = (first.queue_offset as u64 % ENTRIES_PER_FILE) * ENTRY_LEN as u64;
-            let written = self
-                .file(number, true)?
-                .write_all_vectored_at(&[Bytes::from(run)], at);
-            written.map_err(|e| {
-                StoreError::io(format!("write consume queue {}", self.dir.display()), e)
-            })?;
+            if first > self.max() {
+                self.cut_gap(first)?;
+            }
+            let (run, after) = rest.split_at(run_len(rest));
+            self.write_run(run)?;
             self.max
-                .fetch_max(first.queue_offset + count as i64, Ordering::AcqRel);
-            rest = &rest[count..];
+                .fetch_max(first + run.len() as i64, Ordering::AcqRel);
+            rest = after;
         }
         Ok(())
     }
 
-    /// Up to `max` entries from `from` on, as far as they are there.
+    /// Empties the slots from `max` to the entry that leaves a gap: garbage there must not pass for entries.
+    fn cut_gap(&self, next: i64) -> Result<()> {
+        let max = self.max();
+        let mut cuts = vec![(file_of(max), position_of(max))];
+        if file_of(next) != file_of(max) {
+            cuts.push((file_of(next), 0));
+        }
+        for (number, len) in cuts {
+            let place = self.place(self.uid(), number);
+            if let Some(file) = self.shared.existing(place)? {
+                let failed = |e| StoreError::io(format!("cut {}", self.name()), e);
+                if file.len().map_err(failed)? > len {
+                    file.set_len(len).map_err(failed)?;
+                    self.note_written(number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes entries that are consecutive and of one file.
+    fn write_run(&self, run: &[QueueEntry]) -> Result<()> {
+        let Some(first) = run.first() else {
+            return Ok(());
+        };
+        let mut bytes = BytesMut::with_capacity(run.len() * ENTRY_LEN);
+        run.iter().for_each(|entry| entry.encode(&mut bytes));
+        let number = file_of(first.queue_offset);
+        let file = self.shared.made(self.place(self.uid(), number))?;
+        let written =
+            file.write_all_vectored_at(&[bytes.freeze()], position_of(first.queue_offset));
+        written.map_err(|e| StoreError::io(format!("write {}", self.name()), e))?;
+        self.note_written(number);
+        Ok(())
+    }
+
+    fn note_written(&self, number: u64) {
+        let mut dirty = self.shared.dirty.lock();
+        dirty.file((self.uid(), number), &self.topic, self.id);
+    }
+
+    /// Writes entries of `[min, max)` again, in any order; others are left out, and `max` stays. Any thread.
     ///
     /// # Errors
     /// I/O.
+    pub fn repair(&self, entries: &[QueueEntry]) -> Result<()> {
+        let Some(_files) = self.own_files() else {
+            return Ok(());
+        };
+        let kept = self.min()..self.max();
+        let wanted = entries.iter().filter(|e| kept.contains(&e.queue_offset));
+        let wanted: Vec<QueueEntry> = wanted.copied().collect();
+        let mut rest = &wanted[..];
+        while !rest.is_empty() {
+            let (run, after) = rest.split_at(run_len(rest));
+            self.write_run(run)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Up to `max` entries from `from` on (from [`ConsumeQueue::min`] on when that is greater).
+    ///
+    /// # Errors
+    /// I/O; [`StoreError::Corrupt`] when an entry of the queue is not in its file, which the table notes.
     pub fn read(&self, from: i64, max: usize) -> Result<Vec<QueueEntry>> {
-        let end = self.max().min(from.saturating_add(max as i64));
+        let limit = i64::try_from(max).unwrap_or(i64::MAX);
+        loop {
+            let uid = self.uid();
+            let start = from.max(self.min());
+            let end = self.max().min(start.saturating_add(limit));
+            let read = self.read_range(uid, start, end);
+            if self.is_gone() {
+                return Ok(Vec::new());
+            }
+            // Trimmed or started anew meanwhile: what was there at the beginning may be deleted by now.
+            if self.uid() != uid || (read.is_err() && self.min() > start) {
+                continue;
+            }
+            if matches!(read, Err(StoreError::Corrupt { .. })) {
+                self.note_damaged();
+            }
+            return read;
+        }
+    }
+
+    /// Entries `[from, end)`, every one of them.
+    pub(super) fn read_range(&self, uid: u64, from: i64, end: i64) -> Result<Vec<QueueEntry>> {
         let mut out = Vec::new();
-        let mut at = from.max(self.min());
+        let mut at = from;
         while at < end {
-            let number = at as u64 / ENTRIES_PER_FILE;
-            let stop = end.min(((number + 1) * ENTRIES_PER_FILE) as i64);
-            let mut buf = vec![0; (stop - at) as usize * ENTRY_LEN];
-            let position = (at as u64 % ENTRIES_PER_FILE) * ENTRY_LEN as u64;
-            let read = self.file(number, false)?.read_exact_at(&mut buf, position);
-            read.map_err(|e| {
-                StoreError::io(format!("read consume queue {}", self.dir.display()), e)
-            })?;
-            let entries = buf.chunks_exact(ENTRY_LEN).enumerate();
-            out.extend(entries.filter_map(|(i, bytes)| QueueEntry::decode(at + i as i64, bytes)));
+            let stop = end.min(file_end(at));
+            let missing = |detail: &str| {
+                StoreError::corrupt(self.name(), format!("entries {at} to {stop}: {detail}"))
+            };
+            let file = self.shared.existing(self.place(uid, file_of(at)))?;
+            let file = file.ok_or_else(|| missing("no file"))?;
+            let mut bytes = vec![0; (stop - at) as usize * ENTRY_LEN];
+            if let Err(error) = file.read_exact_at(&mut bytes, position_of(at)) {
+                let needed = position_of(at) + bytes.len() as u64;
+                if file.len().is_ok_and(|len| len < needed) {
+                    return Err(missing("the file is too short"));
+                }
+                return Err(StoreError::io(format!("read {}", self.name()), error));
+            }
+            for (offset, slot) in (at..stop).zip(bytes.chunks_exact(ENTRY_LEN)) {
+                let entry = QueueEntry::decode(offset, slot);
+                out.push(entry.ok_or_else(|| missing("a slot was never written"))?);
+            }
             at = stop;
         }
         Ok(out)
     }
+
+    /// Whether the last entry's slot is within its file; without a look at the slot.
+    pub(super) fn reaches_its_end(&self) -> Result<bool> {
+        let last = self.max() - 1;
+        if last < self.min() {
+            return Ok(true);
+        }
+        let path = self.shared.path(&self.topic, self.id, file_of(last));
+        let needed = position_of(last) + ENTRY_LEN as u64;
+        match self.shared.fs.open(&path, false).and_then(|f| f.len()) {
+            Ok(len) => Ok(len >= needed),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(StoreError::io(format!("stat {}", path.display()), e)),
+        }
+    }
+
+    /// Adds the queue to the table's damaged ones, unless its topic is deleted.
+    pub(super) fn note_damaged(&self) {
+        let mut damaged = self.shared.damaged.lock();
+        if !self.is_gone() {
+            damaged.insert((self.topic.clone(), self.id));
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vfs::RealFs;
-
-    fn entry(queue_offset: i64) -> QueueEntry {
-        QueueEntry {
-            queue_offset,
-            physical_offset: queue_offset * 100,
-            size: 99,
-            tags_code: -queue_offset,
-        }
-    }
-
-    #[test]
-    fn written_entries_are_read_back_across_files_and_after_a_restart() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let path = dir.path().join("q");
-        let queue = ConsumeQueue::open(Arc::new(RealFs), path.clone()).expect("opens");
-        assert_eq!((queue.min(), queue.max()), (0, 0));
-        let edge = ENTRIES_PER_FILE as i64 - 2;
-        queue
-            .write(&(0..edge + 4).map(entry).collect::<Vec<_>>())
-            .expect("writes");
-        for queue in [
-            queue,
-            ConsumeQueue::open(Arc::new(RealFs), path).expect("opens"),
-        ] {
-            assert_eq!(queue.max(), edge + 4);
-            assert_eq!(
-                queue.read(edge, 10).expect("reads"),
-                (edge..edge + 4).map(entry).collect::<Vec<_>>()
-            );
-            assert_eq!(queue.read(edge + 4, 10).expect("reads"), vec![]);
-        }
-    }
-
-    #[test]
-    fn writing_the_same_entries_again_changes_nothing() {
-        let dir = tempfile::tempdir().expect("temp dir");
-        let queue = ConsumeQueue::open(Arc::new(RealFs), dir.path().join("q")).expect("opens");
-        let entries: Vec<_> = (0..10).map(entry).collect();
-        queue.write(&entries).expect("writes");
-        queue.write(&entries[3..7]).expect("writes");
-        assert_eq!(
-            (queue.max(), queue.read(0, 100).expect("reads")),
-            (10, entries)
-        );
-    }
+/// How many of `entries` are consecutive and in the file of the first.
+fn run_len(entries: &[QueueEntry]) -> usize {
+    let Some(first) = entries.first().map(|e| e.queue_offset) else {
+        return 0;
+    };
+    let end = file_end(first);
+    let expected = first..end;
+    let followed = entries.iter().zip(expected);
+    followed.take_while(|(e, o)| e.queue_offset == *o).count()
 }

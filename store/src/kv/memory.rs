@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use parking_lot::RwLock;
 
-use super::{Batch, Family, Kv, Pair};
+use std::path::Path;
+
+use super::{Batch, Family, Frozen, Kv, Pair};
 use crate::error::Result;
 
 type Sorted = BTreeMap<(Family, Vec<u8>), Vec<u8>>;
@@ -27,9 +29,9 @@ impl Kv for MemoryKv {
         Ok(pairs.map(|((_, k), v)| (k.clone(), v.clone())).collect())
     }
 
-    fn write(&self, batch: Batch) -> Result<()> {
+    fn write(&self, batch: &Batch) -> Result<()> {
         let mut map = self.map.write();
-        for (family, key, value) in batch.changes {
+        for (family, key, value) in batch.changes.iter().cloned() {
             match value {
                 Some(value) => map.insert((family, key), value),
                 None => map.remove(&(family, key)),
@@ -40,5 +42,12 @@ impl Kv for MemoryKv {
 
     fn flush(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn freeze(&self, _dir: &Path) -> Result<Frozen> {
+        let map = RwLock::new(self.map.read().clone());
+        Ok(Box::new(move || {
+            Ok(Box::new(MemoryKv { map }) as Box<dyn Kv>)
+        }))
     }
 }

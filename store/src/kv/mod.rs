@@ -6,6 +6,8 @@ mod rocks;
 pub use memory::MemoryKv;
 pub use rocks::RocksKv;
 
+use std::path::Path;
+
 use crate::error::Result;
 
 /// Column families. Each holds one kind of replicated state (the names are on disk).
@@ -26,7 +28,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Every family, in the order they are created.
+    /// Every family; its place here stands in snapshots: new ones go to the end.
     pub const ALL: [Family; 6] = [
         Family::Meta,
         Family::Topics,
@@ -49,10 +51,13 @@ impl Family {
     }
 }
 
+/// One change: a key's new value, or none any more.
+pub(crate) type Change = (Family, Vec<u8>, Option<Vec<u8>>);
+
 /// Changes that become visible, and survive a killed process, all at once.
 #[derive(Debug, Default)]
 pub struct Batch {
-    pub(crate) changes: Vec<(Family, Vec<u8>, Option<Vec<u8>>)>,
+    pub(crate) changes: Vec<Change>,
 }
 
 impl Batch {
@@ -79,8 +84,14 @@ pub trait Kv: Send + Sync {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>>;
     /// Up to `limit` pairs with keys ≥ `from`, in key order.
     fn scan(&self, family: Family, from: &[u8], limit: usize) -> Result<Vec<Pair>>;
-    /// Applies a batch.
-    fn write(&self, batch: Batch) -> Result<()>;
+    /// Applies a batch. On a full disk (an I/O error that says so) nothing has changed and it can be tried again.
+    fn write(&self, batch: &Batch) -> Result<()>;
     /// Makes everything written durable against power loss.
     fn flush(&self) -> Result<()>;
+    /// Keeps the present content as it is, with `dir` for files; short, so it may run between two batches. What it
+    /// returns opens it, elsewhere and later; `dir` can be removed after that store is dropped.
+    fn freeze(&self, dir: &Path) -> Result<Frozen>;
 }
+
+/// Opens the content of a [`Kv`] as it was when it was frozen.
+pub type Frozen = Box<dyn FnOnce() -> Result<Box<dyn Kv>> + Send>;

@@ -1,11 +1,14 @@
 //! RocksDB behind the key-value seam. Its write-ahead log is on and not synced per write: a killed process loses
 //! nothing, and what a power cut costs is re-applied from the commitlog, which is the truth.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use parking_lot::RwLock;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options, WriteBatch, WriteOptions};
 
-use super::{Batch, Family, Kv, Pair};
+use super::{Batch, Family, Frozen, Kv, Pair};
+use crate::commitlog::segments::is_no_space;
 use crate::error::{Result, StoreError};
 
 /// Memory for recent writes, bytes a family: metadata is small, and six families share a broker with its page cache.
@@ -15,11 +18,22 @@ const KEPT_INFO_LOGS: usize = 4;
 
 /// The metadata store of a broker.
 pub struct RocksKv {
-    db: DB,
+    dir: PathBuf,
+    /// `None` after the disk was full: RocksDB takes nothing any more then, and is opened anew.
+    db: RwLock<Option<DB>>,
 }
 
 fn failed(error: rocksdb::Error) -> StoreError {
-    StoreError::Metadata(error.into_string())
+    let text = error.into_string();
+    if text.contains("No space left on device") {
+        return StoreError::io("write metadata", std::io::ErrorKind::StorageFull.into());
+    }
+    StoreError::Metadata(text)
+}
+
+fn handle(db: &DB, family: Family) -> Result<&rocksdb::ColumnFamily> {
+    let missing = || StoreError::Metadata(format!("column family {} is missing", family.name()));
+    db.cf_handle(family.name()).ok_or_else(missing)
 }
 
 impl RocksKv {
@@ -28,6 +42,13 @@ impl RocksKv {
     /// # Errors
     /// [`StoreError::Metadata`] with RocksDB's words, damage included.
     pub fn open(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            db: RwLock::new(Some(Self::open_db(dir)?)),
+        })
+    }
+
+    fn open_db(dir: &Path) -> Result<DB> {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -39,48 +60,81 @@ impl RocksKv {
             options.set_write_buffer_size(WRITE_BUFFER_BYTES);
             ColumnFamilyDescriptor::new(family.name(), options)
         });
-        let db = DB::open_cf_descriptors(&options, dir, families).map_err(failed)?;
-        Ok(Self { db })
+        DB::open_cf_descriptors(&options, dir, families).map_err(failed)
     }
 
-    fn handle(&self, family: Family) -> Result<&rocksdb::ColumnFamily> {
-        let missing =
-            || StoreError::Metadata(format!("column family {} is missing", family.name()));
-        self.db.cf_handle(family.name()).ok_or_else(missing)
+    /// Runs `work` on the database, opened anew if the disk was full before.
+    fn with<T>(&self, work: impl FnOnce(&DB) -> Result<T>) -> Result<T> {
+        {
+            let db = self.db.read();
+            if let Some(db) = db.as_ref() {
+                return work(db);
+            }
+        }
+        let mut db = self.db.write();
+        if db.is_none() {
+            *db = Some(Self::open_db(&self.dir)?);
+        }
+        match db.as_ref() {
+            Some(db) => work(db),
+            None => Err(StoreError::Metadata("not open".to_owned())),
+        }
     }
 }
 
 impl Kv for RocksKv {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.db.get_cf(self.handle(family)?, key).map_err(failed)
+        self.with(|db| db.get_cf(handle(db, family)?, key).map_err(failed))
     }
 
     fn scan(&self, family: Family, from: &[u8], limit: usize) -> Result<Vec<Pair>> {
-        let mode = IteratorMode::From(from, rocksdb::Direction::Forward);
-        let pairs = self.db.iterator_cf(self.handle(family)?, mode).take(limit);
-        pairs
-            .map(|pair| {
-                pair.map(|(k, v)| (k.into_vec(), v.into_vec()))
-                    .map_err(failed)
-            })
-            .collect()
+        self.with(|db| {
+            let mode = IteratorMode::From(from, rocksdb::Direction::Forward);
+            let pairs = db.iterator_cf(handle(db, family)?, mode).take(limit);
+            pairs
+                .map(|pair| {
+                    pair.map(|(k, v)| (k.into_vec(), v.into_vec()))
+                        .map_err(failed)
+                })
+                .collect()
+        })
     }
 
-    fn write(&self, batch: Batch) -> Result<()> {
-        let mut out = WriteBatch::default();
-        for (family, key, value) in &batch.changes {
-            let handle = self.handle(*family)?;
-            match value {
-                Some(value) => out.put_cf(handle, key, value),
-                None => out.delete_cf(handle, key),
+    fn write(&self, batch: &Batch) -> Result<()> {
+        let written = self.with(|db| {
+            let mut out = WriteBatch::default();
+            for (family, key, value) in &batch.changes {
+                let handle = handle(db, *family)?;
+                match value {
+                    Some(value) => out.put_cf(handle, key, value),
+                    None => out.delete_cf(handle, key),
+                }
             }
+            db.write_opt(out, &WriteOptions::default()).map_err(failed)
+        });
+        if written.as_ref().is_err_and(is_no_space) {
+            *self.db.write() = None;
         }
-        self.db
-            .write_opt(out, &WriteOptions::default())
-            .map_err(failed)
+        written
     }
 
     fn flush(&self) -> Result<()> {
-        self.db.flush_wal(true).map_err(failed)
+        self.with(|db| db.flush_wal(true).map_err(failed))
+    }
+
+    fn freeze(&self, dir: &Path) -> Result<Frozen> {
+        self.with(|db| {
+            let checkpoint = Checkpoint::new(db).map_err(failed)?;
+            checkpoint.create_checkpoint(dir).map_err(failed)
+        })?;
+        let dir = dir.to_path_buf();
+        Ok(Box::new(move || {
+            let names = Family::ALL.map(Family::name);
+            let db = DB::open_cf_for_read_only(&Options::default(), &dir, names, false);
+            Ok(Box::new(RocksKv {
+                db: RwLock::new(Some(db.map_err(failed)?)),
+                dir,
+            }) as Box<dyn Kv>)
+        }))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{File, FileSystem};
+use super::{File, FileSystem, Space};
 
 /// What fails, counted from the moment the fault is armed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,13 @@ impl FileSystem for FaultyFs {
     fn exists(&self, path: &Path) -> bool {
         self.inner.exists(path)
     }
+    fn sync_all(&self, dir: &Path) -> io::Result<()> {
+        check(&self.armed, Op::Sync)?;
+        self.inner.sync_all(dir)
+    }
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        self.inner.space(dir)
+    }
 }
 
 impl File for FaultyFile {
@@ -123,6 +130,10 @@ impl File for FaultyFile {
         check(&self.armed, Op::Allocate)?;
         self.inner.allocate(len)
     }
+    fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
+        check(&self.armed, Op::Write)?;
+        self.inner.zero_range(offset, len)
+    }
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
@@ -131,5 +142,8 @@ impl File for FaultyFile {
     }
     fn map(&self, len: u64) -> io::Result<Bytes> {
         self.inner.map(len)
+    }
+    fn read_view(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
+        self.inner.read_view(offset, len)
     }
 }

@@ -1,11 +1,14 @@
 //! The file-system seam: everything the store does to files goes through [`FileSystem`] and [`File`], so that
-//! tests can count, fail and forget writes. [`RealFs`] is the disk; [`FaultyFs`] fails on demand.
+//! tests can count, fail and forget writes. [`RealFs`] is the disk; [`FaultyFs`] fails on demand;
+//! [`SimFs`] is a disk in memory that can be killed and lose power.
 
 mod faulty;
 mod real;
+mod sim;
 
 pub use faulty::{Fault, FaultyFs};
 pub use real::RealFs;
+pub use sim::{Crash, FaultOp, SimFs};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,16 +26,34 @@ pub trait File: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Reserves `len` bytes on the disk, so that a full disk is an error here and not a fault at write time.
     fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Makes a range read as zeros, keeping it reserved; `Unsupported` where that has no short way.
+    fn zero_range(&self, _offset: u64, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Present length, bytes.
     fn len(&self) -> io::Result<u64>;
     /// Sets the length.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// A read-only view of the first `len` bytes.
     fn map(&self, len: u64) -> io::Result<Bytes>;
+    /// A copy of a range as it is now, from a file system whose [`File::map`] cannot show later writes; `None` from one
+    /// whose map does. A range beyond the end is an error.
+    fn read_view(&self, _offset: u64, _len: usize) -> io::Result<Option<Bytes>> {
+        Ok(None)
+    }
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+}
+
+/// Room on a file system, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, as an unprivileged process may use it.
+    pub total: u64,
+    /// What is left of that.
+    pub available: u64,
 }
 
 /// Directories and names.
@@ -53,6 +74,22 @@ pub trait FileSystem: Send + Sync {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Whether the path exists.
     fn exists(&self, path: &Path) -> bool;
+    /// Makes everything on the file system that holds `dir` durable (`syncfs`).
+    fn sync_all(&self, dir: &Path) -> io::Result<()>;
+    /// How full the file system that holds `dir` is.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
+
+    /// Makes `dir`, and its name durable in its parent.
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        if self.exists(dir) {
+            return Ok(());
+        }
+        self.create_dir_all(dir)?;
+        match dir.parent() {
+            Some(parent) => self.sync_dir(parent),
+            None => Ok(()),
+        }
+    }
 
     /// Reads a small file whole.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

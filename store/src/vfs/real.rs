@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{File, FileSystem};
+use super::{File, FileSystem, Space};
 use crate::mapped;
 
 /// Buffers handed to one `pwritev`; the kernel's own limit is 1 024.
@@ -67,6 +67,20 @@ impl FileSystem for RealFs {
     fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
+
+    fn sync_all(&self, dir: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&fs::File::open(dir)?)?)
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(dir)?;
+        // Blocks reserved for root count as used, as `df` shows it.
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+        Ok(Space {
+            total: (used + stat.f_bavail) * stat.f_frsize,
+            available: stat.f_bavail * stat.f_frsize,
+        })
+    }
 }
 
 impl File for RealFile {
@@ -108,6 +122,12 @@ impl File for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(len),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    fn zero_range(&self, offset: u64, len: u64) -> io::Result<()> {
+        use rustix::fs::FallocateFlags;
+        let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(&self.file, flags, offset, len)?)
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -1,0 +1,168 @@
+//! What all queues of a table share, so that a queue itself stays small: where the files lie, the open
+//! descriptors, what is not durable yet, and which queues are damaged.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::descriptors::Descriptors;
+use super::dirty::Dirty;
+use super::{ENTRIES_PER_FILE, ENTRY_LEN};
+use crate::error::{Result, StoreError};
+use crate::vfs::{File, FileSystem};
+
+/// The table file's name in the table's directory, beside the topics.
+pub(super) const TABLE_FILE: &str = "table";
+/// Where the topic goes that is called as the table file is; no topic has a dot in its name.
+const TABLE_TOPIC_DIR: &str = "table.topic";
+
+/// One file of one queue.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub uid: u64,
+    pub topic: &'a Arc<str>,
+    pub id: i32,
+    pub number: u64,
+}
+
+/// See the module.
+pub(super) struct Shared {
+    pub fs: Arc<dyn FileSystem>,
+    pub dir: PathBuf,
+    pub descriptors: Mutex<Descriptors>,
+    pub dirty: Mutex<Dirty>,
+    pub damaged: Mutex<BTreeSet<(Arc<str>, i32)>>,
+    next_uid: AtomicU64,
+}
+
+impl Shared {
+    /// Nothing open, nothing dirty.
+    pub fn new(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Self {
+        Self {
+            fs,
+            dir,
+            descriptors: Mutex::default(),
+            dirty: Mutex::default(),
+            damaged: Mutex::default(),
+            next_uid: AtomicU64::new(0),
+        }
+    }
+
+    /// A uid no queue has had since the table was opened.
+    pub fn new_uid(&self) -> u64 {
+        self.next_uid.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Directory of a topic.
+    pub fn topic_dir(&self, topic: &str) -> PathBuf {
+        if topic == TABLE_FILE {
+            self.dir.join(TABLE_TOPIC_DIR)
+        } else {
+            self.dir.join(topic)
+        }
+    }
+
+    /// Directory of a queue.
+    pub fn queue_dir(&self, topic: &str, id: i32) -> PathBuf {
+        self.topic_dir(topic).join(id.to_string())
+    }
+
+    /// A file of a queue.
+    pub fn path(&self, topic: &str, id: i32, number: u64) -> PathBuf {
+        let first_byte = number * ENTRIES_PER_FILE * ENTRY_LEN as u64;
+        self.queue_dir(topic, id).join(format!("{first_byte:020}"))
+    }
+
+    /// The table file.
+    pub fn table_path(&self) -> PathBuf {
+        self.dir.join(TABLE_FILE)
+    }
+
+    /// A file for reading; `None` when it does not exist.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn existing(&self, place: Place<'_>) -> Result<Option<Arc<dyn File>>> {
+        let known = self.descriptors.lock().get((place.uid, place.number));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let path = self.path(place.topic, place.id, place.number);
+        match self.fs.open(&path, false) {
+            Ok(file) => Ok(Some(self.keep(place, file))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::io(format!("open {}", path.display()), e)),
+        }
+    }
+
+    /// A file for writing, made with its directories when missing.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn made(&self, place: Place<'_>) -> Result<Arc<dyn File>> {
+        if let Some(file) = self.existing(place)? {
+            return Ok(file);
+        }
+        let path = self.path(place.topic, place.id, place.number);
+        let failed = |e| StoreError::io(format!("make {}", path.display()), e);
+        let dir = self.queue_dir(place.topic, place.id);
+        if !self.fs.exists(&dir) {
+            self.fs.create_dir_all(&dir).map_err(failed)?;
+            let mut dirty = self.dirty.lock();
+            dirty.dir(self.dir.clone());
+            dirty.dir(self.topic_dir(place.topic));
+        }
+        let file = self.fs.open(&path, true).map_err(failed)?;
+        self.dirty.lock().dir(dir);
+        Ok(self.keep(place, file))
+    }
+
+    fn keep(&self, place: Place<'_>, file: Arc<dyn File>) -> Arc<dyn File> {
+        let key = (place.uid, place.number);
+        let (file, evicted) = self.descriptors.lock().put(key, file);
+        drop(evicted);
+        file
+    }
+
+    /// Deletes a directory with all that is in it, if it exists; its parent is to be synced.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn remove_dir(&self, dir: &Path) -> Result<()> {
+        if !self.fs.exists(dir) {
+            return Ok(());
+        }
+        let removed = self.fs.remove_dir_all(dir);
+        removed.map_err(|e| StoreError::io(format!("delete {}", dir.display()), e))?;
+        if let Some(parent) = dir.parent() {
+            self.dirty.lock().dir(parent.to_path_buf());
+        }
+        Ok(())
+    }
+
+    /// Empties the table's directory, durably without a table file before anything else goes: a table never
+    /// speaks of files that were deleted here.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn remove_all(&self) -> Result<()> {
+        let failed = |e| StoreError::io(format!("empty {}", self.dir.display()), e);
+        let fs = &self.fs;
+        if fs.exists(&self.dir) {
+            if fs.exists(&self.table_path()) {
+                fs.remove_file(&self.table_path()).map_err(failed)?;
+                fs.sync_dir(&self.dir).map_err(failed)?;
+            }
+            fs.remove_dir_all(&self.dir).map_err(failed)?;
+        }
+        fs.create_dir_all(&self.dir).map_err(failed)?;
+        match self.dir.parent() {
+            Some(parent) => fs.sync_dir(parent).map_err(failed),
+            None => Ok(()),
+        }
+    }
+}
