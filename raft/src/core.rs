@@ -10,6 +10,7 @@ use crate::identity::Belongs;
 use crate::log_storage::LogStorage;
 use crate::network::Network;
 use crate::options::{Member, ReplicaOptions};
+use crate::quarantine;
 use crate::replica::Inner;
 use crate::role;
 use crate::state_machine::StateMachine;
@@ -39,6 +40,8 @@ pub fn config(options: &ReplicaOptions) -> Result<Config, RaftError> {
         // Messages live in the log: no snapshot may swallow them, and a follower far behind gets entries.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: 0,
+        // A replica that lost its unsynced end in a power cut gets it again, instead of being taken for up to date.
+        allow_log_reversion: Some(true),
         replication_lag_threshold: u64::MAX,
         backoff: "10ms 20ms 40ms ..500ms".to_owned(),
         ..Config::default()
@@ -60,17 +63,8 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
         from: belongs.node_id,
         to: belongs.node_id,
     };
-    let network = Network {
-        call: call.clone(),
-        connect_timeout: options.election_min,
-    };
-    let log = LogStorage::new(inner.log.clone(), inner.lease.clone());
-    let machine = StateMachine::new(
-        inner.machine.clone(),
-        inner.log.clone(),
-        inner.observer.clone(),
-    );
     let membership = inner
+        .store
         .machine
         .lock()
         .membership()
@@ -86,9 +80,35 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     };
     let _ = inner.peers.no_votes_before.set(Instant::now() + quiet);
     let config = Arc::new(config(options)?);
-    let raft = Raft::new(belongs.node_id, config, network, log, machine).await;
-    let raft = raft.map_err(|e| RaftError::Fatal(e.to_string()))?;
-    if inner.peers.core.set((raft.clone(), call)).is_err() {
+    let raft = loop {
+        let network = Network {
+            call: call.clone(),
+            connect_timeout: options.election_min,
+        };
+        let log = LogStorage::new(
+            inner.store.log.clone(),
+            inner.store.snapshots.clone(),
+            inner.lease.clone(),
+            options.catch_up_rate,
+        );
+        let machine = StateMachine::new(
+            inner.store.machine.clone(),
+            inner.store.log.clone(),
+            inner.store.snapshots.clone(),
+            inner.observer.clone(),
+        );
+        let raft = Raft::new(belongs.node_id, config.clone(), network, log, machine).await;
+        match raft {
+            Ok(raft) => break raft,
+            // It looks for the beginnings of terms in the log, and met what cannot be read.
+            Err(error) if !inner.store.log.damage().is_empty() && !alone => {
+                tracing::error!(%error, "the core cannot start before the log is repaired");
+                repair_first(inner).await?;
+            }
+            Err(error) => return Err(RaftError::Fatal(error.to_string())),
+        }
+    };
+    if inner.peers.core.set((raft.clone(), call.clone())).is_err() {
         return Err(RaftError::Fatal("the core was started twice".to_owned()));
     }
 
@@ -103,23 +123,35 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     let stopped = inner.clone();
     tokio::spawn(async move {
         let reason = follow.await;
-        let poisoned = stopped.log.progress().poisoned();
+        let poisoned = stopped.store.log.progress().poisoned();
         stopped
             .stopped
             .send_replace(Some(poisoned.unwrap_or(reason)));
     });
 
-    let elect = raft.clone();
-    let used = inner.used_before;
-    tokio::spawn(async move {
-        tokio::time::sleep(quiet).await;
-        elect.runtime_config().elect(true);
-        if alone && used {
-            // Nobody else can lead: no reason to wait for a timeout.
-            if let Err(error) = elect.trigger().elect(false).await {
-                tracing::warn!(%error, "the core ended before the first election");
-            }
+    tokio::spawn(crate::repair::run(inner.clone(), call.clone()));
+    tokio::spawn(crate::replica::purge_up_to_base(
+        inner.clone(),
+        raft.clone(),
+    ));
+    tokio::spawn(quarantine::watch(inner.clone(), raft.clone(), call, quiet));
+    if alone && inner.used_before {
+        // Nobody else can lead: no reason to wait for a timeout.
+        if let Err(error) = raft.trigger().elect(false).await {
+            tracing::warn!(%error, "the core ended before the first election");
         }
-    });
+    }
     Ok(raft)
+}
+
+/// Waits for the other replicas to repair the log.
+async fn repair_first(inner: &Arc<Inner>) -> Result<(), RaftError> {
+    let identity = inner.peers.identity.lock().clone();
+    let inner = inner.clone();
+    let repaired = tokio::task::spawn_blocking(move || {
+        crate::repair::repair_whole(&inner.options, &identity, &inner.store.log)
+    });
+    repaired
+        .await
+        .map_err(|e| RaftError::Fatal(e.to_string()))?
 }

@@ -25,6 +25,9 @@ pub enum ProposeError {
     /// Nothing is stored; one entry cannot hold it.
     #[error("larger than a log entry may be")]
     TooLarge,
+    /// Nothing is stored; the disk is too full for messages.
+    #[error("the disk is full")]
+    DiskFull,
     /// Nothing is stored; the replica is stopping.
     #[error("the replica has stopped")]
     Stopped,

@@ -24,9 +24,11 @@ use raftmq_store::StoreError;
 use raftmq_store::commitlog::draft::Draft;
 use raftmq_store::commitlog::writer::Done;
 use raftmq_store::commitlog::{CommitLog, EntryId};
+use raftmq_store::snapshots::Snapshots;
 use serde::{Deserialize, Serialize};
 
 use crate::lease::Lease;
+use crate::throttle::Throttle;
 use crate::types::{Body, Entry, LeaderId, LogId, TypeConfig, Vote, encode_membership, log_id};
 
 /// Bytes of entries in one replication request; bounds memory a follower, together with the window.
@@ -37,12 +39,24 @@ const MAX_READ_BYTES: usize = 1024 * 1024;
 pub struct LogStorage {
     log: CommitLog,
     lease: Arc<Lease>,
+    snapshots: Arc<Snapshots>,
+    catch_up: Arc<Throttle>,
 }
 
 impl LogStorage {
     /// Over an opened commitlog.
-    pub fn new(log: CommitLog, lease: Arc<Lease>) -> Self {
-        Self { log, lease }
+    pub fn new(
+        log: CommitLog,
+        snapshots: Arc<Snapshots>,
+        lease: Arc<Lease>,
+        catch_up_rate: u64,
+    ) -> Self {
+        Self {
+            log,
+            snapshots,
+            lease,
+            catch_up: Arc::new(Throttle::new(catch_up_rate)),
+        }
     }
 
     fn now_ms() -> i64 {
@@ -136,7 +150,7 @@ impl RaftLogReader<TypeConfig> for LogStorage {
             if next >= to {
                 return None;
             }
-            match log.read(next, to, MAX_READ_BYTES).await {
+            match log.read(next, to, MAX_READ_BYTES, false).await {
                 Ok(piece) => {
                     let whole = piece
                         .first()
@@ -159,7 +173,14 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end, MAX_READ_BYTES).await
+        let read = self.read(start, end, MAX_READ_BYTES, true).await;
+        // Purged under way: openraft takes nothing for a heartbeat and looks again. Never entries with a gap before them.
+        let purged = self.log.bounds().0.is_some_and(|p| start <= p.index);
+        match read {
+            Ok(entries) if entries.first().is_none_or(|e| e.log_id.index == start) => Ok(entries),
+            Err(error) if !purged => Err(error),
+            _ => Ok(Vec::new()),
+        }
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -180,7 +201,7 @@ impl LogStorage {
         let mut next = from.max(purged.map_or(0, |purged| purged.index + 1));
         let mut all = Vec::new();
         while next < to {
-            let more = self.read(next, to, MAX_READ_BYTES).await?;
+            let more = self.read(next, to, MAX_READ_BYTES, false).await?;
             // A log whose first entries were never here begins later; nowhere else may there be a gap.
             let gap = more.first().is_none_or(|first| first.log_id.index != next);
             let Some(newest) = more.last().filter(|_| !gap || all.is_empty()) else {
@@ -194,7 +215,14 @@ impl LogStorage {
         Ok(all)
     }
 
-    async fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
+    /// `throttled` is for a follower far behind, not for what is applied here.
+    async fn read(
+        &self,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+        throttled: bool,
+    ) -> io::Result<Vec<Entry>> {
         let to = to.min(self.log.bounds().1.map_or(0, |last| last.index + 1));
         let raw = match self.log.read_tail(from, to, max_bytes) {
             Some(entries) => entries,
@@ -205,7 +233,12 @@ impl LogStorage {
                 let read =
                     tokio::task::spawn_blocking(move || log.read_entries(from, to, max_bytes))
                         .await;
-                read.map_err(io::Error::other)??
+                let entries = read.map_err(io::Error::other)??;
+                if throttled {
+                    let bytes = entries.iter().map(|e| e.bytes.len() as u64).sum();
+                    self.catch_up.pay(bytes).await;
+                }
+                entries
             }
         };
         Ok(raw
@@ -299,7 +332,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             term: upto.leader_id.term,
             index: upto.index,
         };
-        self.log.purge(upto, done)?;
+        let known = self.snapshots.base().map(|base| base.header.mark);
+        self.log.purge(upto, known, done)?;
         wait.await
     }
 }

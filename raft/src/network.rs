@@ -17,14 +17,14 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::storage::Snapshot;
 use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_client::PeerClient;
 use tokio::sync::Semaphore;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::options::Node;
-use crate::types::{CommittedLeaderId, TypeConfig, Vote, encode_stored};
+use crate::snapshot::{self, Snapshot, SnapshotFile};
+use crate::types::{TypeConfig, Vote, encode_stored};
 use crate::wire::{self, Call};
 
 /// Requests under way to one follower.
@@ -37,8 +37,6 @@ const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
 const STALL: Duration = Duration::from_secs(5);
 /// A connection that answers no ping for so long is made anew: packets may have been dropped without a word.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
-/// Bytes of a snapshot in one chunk.
-const SNAPSHOT_CHUNK: usize = 1024 * 1024;
 
 /// An endpoint for replica-to-replica calls.
 ///
@@ -170,7 +168,7 @@ where
 }
 
 impl RaftNetworkV2<TypeConfig> for Client {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = SnapshotFile;
 
     async fn append_entries(
         &mut self,
@@ -268,7 +266,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: Snapshot<CommittedLeaderId, u64, Node, Vec<u8>>,
+        snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
@@ -284,14 +282,11 @@ impl RaftNetworkV2<TypeConfig> for Client {
             membership: membership.unwrap_or_default().into(),
             data: bytes::Bytes::new(),
         };
-        let data = bytes::Bytes::from(snapshot.snapshot);
-        let chunks = (0..data.len())
-            .step_by(SNAPSHOT_CHUNK)
-            .map(move |at| pb::SnapshotChunk {
-                data: data.slice(at..(at + SNAPSHOT_CHUNK).min(data.len())),
-                ..Default::default()
-            });
-        let stream = futures_util::stream::iter(std::iter::once(head).chain(chunks));
+        let chunks = snapshot::chunks(snapshot.snapshot).map(|data| pb::SnapshotChunk {
+            data,
+            ..Default::default()
+        });
+        let stream = futures_util::stream::iter([head]).chain(chunks);
         let request = self.call.sign(stream).map_err(failed)?;
         let mut client = self
             .client

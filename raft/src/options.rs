@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use raftmq_store::commitlog::FlushEvery;
 use serde::{Deserialize, Serialize};
 
 /// When a send is acknowledged.
@@ -18,11 +19,8 @@ pub enum AckLevel {
 /// When an entry counts as persisted on one replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushMode {
-    /// `ASYNC_FLUSH`: after the write to the page cache; fsynced every `interval`.
-    Async {
-        /// `flushIntervalCommitLog`.
-        interval: Duration,
-    },
+    /// `ASYNC_FLUSH`: after the write to the page cache; fsynced later ([`FlushEvery`]).
+    Async,
     /// `SYNC_FLUSH`: after `fdatasync`.
     Sync,
 }
@@ -45,6 +43,16 @@ pub struct ReplicaOptions {
     pub segment_size: u64,
     /// `flushDiskType`.
     pub flush: FlushMode,
+    /// When `ASYNC_FLUSH` fsyncs.
+    pub flush_every: FlushEvery,
+    /// `warmMapedFileEnable`: new log segments are filled with zeros ahead of their use.
+    pub warm_segments: bool,
+    /// Bytes of log a second whose checksums are looked at in the background; 0 for none.
+    pub scrub_rate: u64,
+    /// `maxHaTransferByteInSecond` with `haFlowControlEnable`: bytes a second for followers far behind; 0 for no limit.
+    pub catch_up_rate: u64,
+    /// Do not wait for the other replicas when the end of the log may be missing: an operator's decision.
+    pub accept_data_loss: bool,
     /// `brokerClusterName`.
     pub cluster: String,
     /// `brokerName`: the name of the set.

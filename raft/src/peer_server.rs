@@ -7,15 +7,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
-use openraft::storage::{Snapshot, SnapshotMeta};
 use parking_lot::Mutex;
 use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_server::Peer;
+use raftmq_store::commitlog::CommitLog;
+use raftmq_store::snapshots::Snapshots;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::identity::{Belongs, Identity};
-use crate::types::{Raft, TypeConfig, decode_stored};
+use crate::quarantine::Guard;
+use crate::snapshot::{Incoming, Snapshot};
+use crate::types::{Meta, Raft, TypeConfig, decode_stored, log_id};
 use crate::wire::{self, Call};
 
 /// What the peer port and the founding share.
@@ -32,18 +36,41 @@ pub struct PeerState {
     pub core: OnceLock<(Raft, Call)>,
     /// Votes are refused before this moment: a lease may be running that this replica granted before its restart.
     pub no_votes_before: OnceLock<Instant>,
+    /// Whether this replica may vote and lead.
+    pub guard: Arc<Guard>,
+    /// The log, for replicas that repair theirs.
+    pub log: CommitLog,
+    /// Where snapshots arrive.
+    pub snapshots: Arc<Snapshots>,
     /// Woken when the identity has changed.
     pub founded: tokio::sync::Notify,
 }
 
-/// Largest snapshot that is taken from a leader, bytes: metadata only, no messages.
-const MAX_SNAPSHOT: usize = 512 * 1024 * 1024;
+/// A leader that was silent for so long is none.
+const HEARD_LATELY: std::time::Duration = std::time::Duration::from_secs(1);
+/// Bytes of log that another replica gets at once for a repair.
+const MAX_REPAIR: usize = 4 * 1024 * 1024;
 
 /// The service.
 #[derive(Clone)]
 pub struct PeerService(pub Arc<PeerState>);
 
 impl PeerService {
+    /// For calls that are served before there is a core: two damaged replicas may have to help each other.
+    fn check_member<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let identity = self.0.identity.lock();
+        let Some(belongs) = &identity.membership else {
+            return Err(Status::unavailable("this replica belongs to no set yet"));
+        };
+        let call = Call {
+            set: identity.set.clone(),
+            cluster_id: belongs.cluster_id.clone(),
+            from: belongs.node_id,
+            to: belongs.node_id,
+        };
+        call.check(request.metadata())
+    }
+
     fn core<T>(&self, request: &Request<T>) -> Result<&Raft, Status> {
         let Some((raft, call)) = self.0.core.get() else {
             return Err(Status::unavailable(
@@ -71,14 +98,19 @@ impl Peer for PeerService {
     ) -> Result<Response<AppendStream>, Status> {
         let raft = self.core(&request)?.clone();
         let input = request.into_inner();
+        let guard = self.0.guard.clone();
         // The stream ends at the first thing that is damaged; the leader opens another.
-        let requests = futures_util::stream::unfold(input, |mut input| async move {
+        let state = (input, guard);
+        let requests = futures_util::stream::unfold(state, |(mut input, guard)| async move {
             match input
                 .message()
                 .await
                 .and_then(|item| item.map(wire::append_from).transpose())
             {
-                Ok(request) => request.map(|request| (request, input)),
+                Ok(request) => request.map(|request| {
+                    guard.leader_commits(&request.vote, request.leader_commit.as_ref());
+                    (request, (input, guard))
+                }),
                 Err(status) => {
                     tracing::debug!(%status, "a replication stream ends");
                     None
@@ -109,6 +141,11 @@ impl Peer for PeerService {
             ));
         }
         let request = request.into_inner();
+        let last = request.last.as_ref().map(|id| (id.term, id.index));
+        self.0
+            .guard
+            .may_vote(last)
+            .map_err(Status::failed_precondition)?;
         let mut rpc = VoteRequest::<TypeConfig>::new(
             wire::vote_from(request.vote)?,
             wire::id_from(request.last),
@@ -132,6 +169,9 @@ impl Peer for PeerService {
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::TransferResponse>, Status> {
         let raft = self.core(&request)?;
+        if let Some(reason) = self.0.guard.restriction() {
+            return Ok(Response::new(pb::TransferResponse { refused: reason }));
+        }
         let request = request.into_inner();
         let request = TransferLeaderRequest::new(
             wire::vote_from(request.from)?,
@@ -155,25 +195,29 @@ impl Peer for PeerService {
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
-        let mut data = Vec::new();
+        let last = wire::id_from(head.last)
+            .ok_or_else(|| Status::invalid_argument("a snapshot of nothing"))?;
+        let disk = |e: std::io::Error| Status::resource_exhausted(e.to_string());
+        let mut incoming =
+            Incoming::create(self.0.snapshots.incoming_path(last.index)).map_err(disk)?;
         while let Some(chunk) = input.message().await? {
-            if data.len() + chunk.data.len() > MAX_SNAPSHOT {
-                return Err(Status::resource_exhausted("snapshot too large"));
-            }
-            data.extend_from_slice(&chunk.data);
+            incoming = incoming.write(chunk.data).await.map_err(disk)?;
         }
+        let file = incoming.finish().await.map_err(disk)?;
         let last_membership = match head.membership_at {
             Some(_) => {
                 decode_stored(&head.membership).map_err(|e| Status::data_loss(e.to_string()))?
             }
             None => Default::default(),
         };
+        // Checked before openraft is told: a damaged transfer is the sender's to repeat, not a reason to stop.
+        check_snapshot(&file.path, last.index).await?;
         let snapshot = Snapshot {
-            meta: SnapshotMeta {
-                last_log_id: wire::id_from(head.last),
+            meta: Meta {
+                last_log_id: Some(last),
                 last_membership,
             },
-            snapshot: data,
+            snapshot: file,
         };
         let answer = raft
             .install_full_snapshot(wire::vote_from(head.vote)?, snapshot)
@@ -181,6 +225,38 @@ impl Peer for PeerService {
             .map_err(fatal)?;
         Ok(Response::new(pb::SnapshotResponse {
             vote: Some(wire::vote_to(&answer.vote)),
+        }))
+    }
+
+    async fn read_log(
+        &self,
+        request: Request<pb::ReadLogRequest>,
+    ) -> Result<Response<pb::ReadLogResponse>, Status> {
+        self.check_member(&request)?;
+        let request = request.into_inner();
+        let log = self.0.log.clone();
+        let most = (request.max_bytes as usize).min(MAX_REPAIR);
+        let read = tokio::task::spawn_blocking(move || log.read_range(request.position, most));
+        let entries = read
+            .await
+            .map_err(|e| Status::internal(e.to_string()))?
+            .map_err(|e| Status::not_found(e.to_string()))?;
+        Ok(Response::new(pb::ReadLogResponse {
+            entries: entries.into_iter().map(|e| e.bytes).collect(),
+        }))
+    }
+
+    async fn standing(
+        &self,
+        request: Request<pb::StandingRequest>,
+    ) -> Result<Response<pb::StandingResponse>, Status> {
+        let raft = self.core(&request)?;
+        let last = self.0.log.bounds().1;
+        let leads = raft.metrics().borrow_watched().state == openraft::ServerState::Leader;
+        Ok(Response::new(pb::StandingResponse {
+            last: last.map(|id| wire::id_to(&log_id(id.term, id.index))),
+            waits: self.0.guard.waits(),
+            has_leader: leads || self.0.guard.has_heard(HEARD_LATELY),
         }))
     }
 
@@ -218,6 +294,22 @@ impl Peer for PeerService {
         }
         Ok(Response::new(pb::FoundResponse { refused }))
     }
+}
+
+/// Reads a received snapshot whole.
+async fn check_snapshot(path: &std::path::Path, index: u64) -> Result<(), Status> {
+    let path = path.to_path_buf();
+    let checked = tokio::task::spawn_blocking(move || {
+        raftmq_store::snapshots::check(&raftmq_store::vfs::RealFs, &path)
+    });
+    let header = checked
+        .await
+        .map_err(|e| Status::internal(e.to_string()))?
+        .map_err(|e| Status::data_loss(e.to_string()))?;
+    if header.mark.index != index {
+        return Err(Status::data_loss("a snapshot of another entry"));
+    }
+    Ok(())
 }
 
 impl PeerService {

@@ -1,22 +1,30 @@
 //! The facade: one replica of one broker set, as the broker uses it. Owns the store, the Raft core and a tokio
 //! runtime of its own, so that neither a backlog read nor a storm of clients delays a heartbeat.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use raftmq_proto::raft::peer_server::PeerServer;
+use raftmq_remoting::message::StoredRecord;
+use raftmq_store::commitlog::LogOptions;
 use raftmq_store::commitlog::draft::Placed;
+use raftmq_store::commitlog::marks::{Mark, boot_id};
 use raftmq_store::commitlog::writer::FlushPolicy;
-use raftmq_store::commitlog::{CommitLog, LogOptions};
-use raftmq_store::consume_queue::{QueueEntry, QueueTable};
+use raftmq_store::consume_queue::QueueEntry;
+use raftmq_store::directory::DirectoryLock;
+use raftmq_store::housekeeping::{self, Housekeeper};
 use raftmq_store::state::State;
-use raftmq_store::store::DirectoryLock;
 use raftmq_store::time_index::{self, Boundary};
-use raftmq_store::{Command, Machine, Store, StoreError};
+use raftmq_store::vfs::{FileSystem, RealFs, Space};
+use raftmq_store::{Command, Env, Stop, Store, StoreError, key_query};
 use tokio::runtime::Runtime;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::core;
 use crate::error::{ProposeError, RaftError};
@@ -27,9 +35,11 @@ use crate::network::{KEEP_ALIVE, MAX_MESSAGE};
 use crate::options::{AckLevel, FlushMode, Member, Node, Peer, ReplicaOptions};
 use crate::peer_server::{PeerService, PeerState};
 use crate::propose::{Limits, Proposal, Proposer};
+use crate::quarantine::Guard;
+use crate::repair;
 use crate::role::Role;
 use crate::state_machine::Observer;
-use crate::types::Raft;
+use crate::types::{Raft, decode_stored};
 
 /// Threads of the Raft runtime: the core and replication, and one for what comes in.
 const RAFT_THREADS: usize = 2;
@@ -46,12 +56,20 @@ pub enum Leadership {
     Other(Member),
 }
 
+/// A place at which the log could begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrimPoint {
+    /// Byte position.
+    pub position: u64,
+    /// The last entry before it.
+    pub index: u64,
+    /// Time of the last message before it, milliseconds since the epoch.
+    pub store_timestamp: i64,
+}
+
 pub(crate) struct Inner {
     pub(crate) options: ReplicaOptions,
-    pub(crate) log: CommitLog,
-    pub(crate) machine: Arc<Mutex<Machine>>,
-    pub(crate) state: Arc<State>,
-    pub(crate) queues: Arc<QueueTable>,
+    pub(crate) store: Store,
     pub(crate) lease: Arc<Lease>,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) peers: Arc<PeerState>,
@@ -60,9 +78,24 @@ pub(crate) struct Inner {
     pub(crate) observer: Arc<dyn Observer>,
     /// Whether the directory held log or vote when it was opened.
     pub(crate) used_before: bool,
-    lock: Mutex<Option<DirectoryLock>>,
+    /// Woken when damage of the log was found.
+    pub(crate) damaged: Notify,
+    /// Woken when the base snapshot has moved: the log may be purged up to it.
+    base_moved: Notify,
+    /// New messages are refused: the disk is too full.
+    full: AtomicBool,
+    housekeeping: Arc<Housekeeping>,
+    _lock: DirectoryLock,
     runtime: Mutex<Option<Runtime>>,
     closed: OnceLock<()>,
+}
+
+/// The housekeeping thread and how it is spoken to.
+#[derive(Default)]
+struct Housekeeping {
+    progress: OnceLock<Arc<housekeeping::Progress>>,
+    own_trim: OnceLock<Arc<AtomicU64>>,
+    thread: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
 /// Handle of a replica; cheap to clone.
@@ -94,7 +127,7 @@ impl Replica {
             let open = handle.spawn_blocking(move || open_store(&options));
             open.await.map_err(|e| RaftError::Fatal(e.to_string()))?
         };
-        let (store, identity) = match opened {
+        let (store, lock, identity) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 runtime.shutdown_background();
@@ -126,6 +159,19 @@ impl Replica {
             ..Role::default()
         };
         let lease = Arc::new(Lease::new(options.election_max));
+        let guard = match open_guard(&store, &identity, &options) {
+            Ok(guard) => guard,
+            Err(error) => {
+                store.log.close();
+                runtime.shutdown_background();
+                return Err(error.into());
+            }
+        };
+        if let Err(error) = Store::settle(&Env::real(), &options.store_dir, &boot_id()) {
+            store.log.close();
+            runtime.shutdown_background();
+            return Err(error.into());
+        }
         let inner = Arc::new(Inner {
             proposer: Proposer::new(options.ack, limits, lease.clone()),
             lease,
@@ -134,23 +180,28 @@ impl Replica {
                 name: options.self_name.clone(),
                 client_addr: options.client_advertise.clone(),
                 identity: Mutex::new(identity),
+                guard,
+                log: store.log.clone(),
+                snapshots: store.snapshots.clone(),
                 core: OnceLock::new(),
                 no_votes_before: OnceLock::new(),
                 founded: tokio::sync::Notify::new(),
             }),
-            log: store.log,
-            machine: Arc::new(Mutex::new(store.machine)),
-            state: store.state,
-            queues: store.queues,
+            store,
             role: watch::Sender::new(Arc::new(role)),
             stopped: watch::Sender::new(None),
             observer,
             used_before,
-            lock: Mutex::new(Some(store.lock)),
+            damaged: Notify::new(),
+            base_moved: Notify::new(),
+            full: AtomicBool::new(false),
+            housekeeping: Arc::default(),
+            _lock: lock,
             runtime: Mutex::new(None),
             closed: OnceLock::new(),
             options,
         });
+        listen_to_store(&inner);
         let started = {
             let inner = inner.clone();
             let start = handle.spawn(async move { start(inner).await });
@@ -159,8 +210,8 @@ impl Replica {
                 .map_err(|e| RaftError::Fatal(e.to_string()))
                 .and_then(|r| r)
         };
-        if let Err(error) = started {
-            inner.log.close();
+        if let Err(error) = started.and_then(|()| start_housekeeping(&inner)) {
+            inner.store.log.close();
             runtime.shutdown_background();
             return Err(error);
         }
@@ -185,21 +236,18 @@ impl Replica {
         let runtime = self.inner.runtime.lock().take();
         let inner = self.inner.clone();
         let closed = tokio::task::spawn_blocking(move || {
-            let saved = {
-                let mut machine = inner.machine.lock();
-                machine.save().and_then(|()| machine.flush())
-            };
-            inner.log.close();
+            if let Some((stop, thread)) = inner.housekeeping.thread.lock().take() {
+                drop(stop);
+                if thread.join().is_err() {
+                    tracing::error!("the housekeeping thread panicked");
+                }
+            }
             if let Some(runtime) = runtime {
                 runtime.shutdown_timeout(std::time::Duration::from_secs(2));
             }
-            if let Some(lock) = inner.lock.lock().take()
-                && saved.is_ok()
-                && inner.log.progress().poisoned().is_none()
-            {
-                lock.clean_stop();
-            }
-            saved
+            inner
+                .store
+                .close(&raftmq_store::Env::real(), &inner.options.store_dir)
         });
         closed
             .await
@@ -272,6 +320,9 @@ impl Replica {
         proposal: Proposal,
         done: impl FnOnce(Result<Vec<Placed>, ProposeError>) + Send + 'static,
     ) {
+        if !proposal.messages.is_empty() && self.is_full() {
+            return done(Err(ProposeError::DiskFull));
+        }
         self.inner.proposer.propose(proposal, Box::new(done));
     }
 
@@ -296,12 +347,13 @@ impl Replica {
 
     /// Applied state.
     pub fn state(&self) -> &Arc<State> {
-        &self.inner.state
+        &self.inner.store.state
     }
 
     /// First and next offset of a queue; `None` before its first message.
     pub fn queue_range(&self, topic: &str, queue_id: i32) -> Option<(i64, i64)> {
         self.inner
+            .store
             .queues
             .get(topic, queue_id)
             .map(|queue| (queue.min(), queue.max()))
@@ -318,7 +370,7 @@ impl Replica {
         from: i64,
         max: usize,
     ) -> Result<Vec<QueueEntry>, StoreError> {
-        match self.inner.queues.get(topic, queue_id) {
+        match self.inner.store.queues.get(topic, queue_id) {
             Some(queue) => queue.read(from, max),
             None => Ok(Vec::new()),
         }
@@ -329,7 +381,44 @@ impl Replica {
     /// # Errors
     /// [`StoreError::OutOfRange`] for what is not committed or no longer kept.
     pub fn read_record(&self, physical_offset: i64, size: u32) -> Result<Bytes, StoreError> {
-        self.inner.log.read_record(physical_offset as u64, size)
+        self.inner
+            .store
+            .log
+            .read_record(physical_offset as u64, size)
+    }
+
+    /// The message of a queue entry, without a copy. What the entry says of it must be true: a consume queue has no
+    /// checksums of its own.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] for what is no longer kept; [`StoreError::Corrupt`] when the entry or the log is damaged:
+    /// both are made good in the background.
+    pub fn read_queued(
+        &self,
+        topic: &str,
+        queue_id: i32,
+        entry: &QueueEntry,
+    ) -> Result<Bytes, StoreError> {
+        let read = self
+            .inner
+            .store
+            .log
+            .read_record(entry.physical_offset as u64, entry.size);
+        match &read {
+            Ok(bytes) if is_of(bytes, topic, queue_id, entry) => return read,
+            Err(StoreError::OutOfRange { min, .. }) if entry.physical_offset < *min => return read,
+            _ => {}
+        }
+        if self.inner.store.log.damage().is_empty() {
+            self.inner.store.queues.mark_damaged(topic, queue_id);
+        }
+        match read {
+            Ok(_) => Err(StoreError::corrupt(
+                format!("consume queue {topic}-{queue_id}"),
+                format!("entry {} is not what the log says", entry.queue_offset),
+            )),
+            Err(error) => Err(error),
+        }
     }
 
     /// The stored message that starts at a position.
@@ -337,12 +426,12 @@ impl Replica {
     /// # Errors
     /// [`StoreError::OutOfRange`], or [`StoreError::Corrupt`] when none starts there.
     pub fn read_record_at(&self, physical_offset: i64) -> Result<Bytes, StoreError> {
-        self.inner.log.read_record_at(physical_offset as u64)
+        self.inner.store.log.read_record_at(physical_offset as u64)
     }
 
     /// Whether a record is surely in memory.
     pub fn is_hot(&self, physical_offset: i64) -> bool {
-        self.inner.log.is_hot(physical_offset as u64)
+        self.inner.store.log.is_hot(physical_offset as u64)
     }
 
     /// Queue offset by store time. Reads messages: not for async threads.
@@ -356,44 +445,232 @@ impl Replica {
         timestamp_ms: i64,
         boundary: Boundary,
     ) -> Result<i64, StoreError> {
-        match self.inner.queues.get(topic, queue_id) {
-            Some(queue) => time_index::offset_at(&self.inner.log, &queue, timestamp_ms, boundary),
+        match self.inner.store.queues.get(topic, queue_id) {
+            Some(queue) => {
+                time_index::offset_at(&self.inner.store.log, &queue, timestamp_ms, boundary)
+            }
             None => Ok(0),
         }
+    }
+
+    /// Whether new messages are refused because the disk is full.
+    pub fn is_full(&self) -> bool {
+        self.inner.full.load(Ordering::Relaxed) || self.inner.store.log.progress().no_space()
+    }
+
+    /// Refuses new messages, or takes them again; reads go on.
+    pub fn set_full(&self, full: bool) {
+        if self.inner.full.swap(full, Ordering::Relaxed) != full {
+            match full {
+                true => tracing::error!("the disk is too full: new messages are refused"),
+                false => tracing::info!("the disk has room again: new messages are taken"),
+            }
+        }
+    }
+
+    /// How full the disk of the store is.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let dir = &self.inner.options.store_dir;
+        let space = RealFs.space(dir);
+        space.map_err(|e| StoreError::io(format!("look at {}", dir.display()), e))
+    }
+
+    /// Places at which the log could begin, oldest first: each with the time of the last message before it.
+    pub fn boundaries(&self) -> Vec<TrimPoint> {
+        let marks = self.inner.store.snapshots.marks();
+        let point = |m: Mark| TrimPoint {
+            position: m.position,
+            index: m.index,
+            store_timestamp: m.store_timestamp,
+        };
+        marks.into_iter().map(point).collect()
+    }
+
+    /// On the leader: the last entry that every member has.
+    pub fn replicated_everywhere(&self) -> Option<u64> {
+        let (raft, _) = self.inner.peers.core.get()?;
+        let metrics = raft.metrics();
+        let seen = metrics.borrow_watched();
+        let replication = seen.replication.as_ref()?;
+        replication
+            .values()
+            .map(|matched| matched.as_ref().map_or(0, |id| id.index))
+            .min()
+    }
+
+    /// Gives up the log before `position` on this replica alone.
+    pub fn trim_alone(&self, position: u64) {
+        if let Some(own) = self.inner.housekeeping.own_trim.get() {
+            own.fetch_max(position, Ordering::AcqRel);
+        }
+    }
+
+    /// Stored messages with a key or unique id, newest first, `max` at most. Reads files: not for async threads.
+    ///
+    /// # Errors
+    /// I/O or damage.
+    pub fn query_keys(
+        &self,
+        topic: &str,
+        key: &str,
+        (begin_ms, end_ms): (i64, i64),
+        max: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let store = &self.inner.store;
+        key_query::query(&store.keys, &store.log, topic, key, (begin_ms, end_ms), max)
+    }
+
+    /// Time and place of the last message in the key index.
+    pub fn last_indexed(&self) -> (i64, u64) {
+        self.inner.store.keys.last()
+    }
+
+    /// Counters of the housekeeping.
+    pub fn housekeeping(&self) -> Option<Arc<housekeeping::Progress>> {
+        self.inner.housekeeping.progress.get().cloned()
+    }
+
+    /// Ranges of the log that cannot be read now.
+    pub fn damaged_ranges(&self) -> usize {
+        self.inner.store.log.damage().len()
     }
 
     /// First physical offset kept, and the one after the last applied entry.
     pub fn log_range(&self) -> (i64, i64) {
         let applied = self
             .inner
+            .store
             .machine
             .try_lock()
             .and_then(|m| m.applied())
             .map(|a| a.position);
-        let end = applied.unwrap_or_else(|| self.inner.log.end());
-        (self.inner.log.start() as i64, end as i64)
+        let end = applied.unwrap_or_else(|| self.inner.store.log.end());
+        (self.inner.store.log.start() as i64, end as i64)
     }
 }
 
-fn open_store(options: &ReplicaOptions) -> Result<(Store, Identity), RaftError> {
-    let log = LogOptions {
-        segment_size: options.segment_size,
-        flush: match options.flush {
-            FlushMode::Sync => FlushPolicy::Sync,
-            FlushMode::Async { .. } => FlushPolicy::Async,
-        },
-        flush_interval: match options.flush {
-            FlushMode::Async { interval } => interval,
-            FlushMode::Sync => SYNC_MODE_FLUSHER,
-        },
-    };
-    let store = Store::open(&options.store_dir, &log)?;
-    let identity = Identity::load_or_create(&options.store_dir, &options.set)?;
-    Ok((store, identity))
+/// Whether a stored message is the one that a queue entry speaks of.
+fn is_of(bytes: &[u8], topic: &str, queue_id: i32, entry: &QueueEntry) -> bool {
+    let own_size = bytes.get(..4).map(|size| size == entry.size.to_be_bytes());
+    own_size == Some(true)
+        && StoredRecord::parse(bytes).is_ok_and(|view| {
+            view.queue_offset() == entry.queue_offset
+                && view.physical_offset() == entry.physical_offset
+                && view.queue_id() == queue_id
+                && view.topic() == topic
+        })
 }
 
-/// With SYNC_FLUSH the flusher only writes checkpoints.
-const SYNC_MODE_FLUSHER: std::time::Duration = std::time::Duration::from_millis(500);
+fn open_store(options: &ReplicaOptions) -> Result<(Store, DirectoryLock, Identity), RaftError> {
+    let flush = match options.flush {
+        FlushMode::Sync => FlushPolicy::Sync,
+        FlushMode::Async => FlushPolicy::Async,
+    };
+    let mut log = LogOptions::new(options.segment_size, flush);
+    log.every = options.flush_every;
+    log.warm = options.warm_segments;
+    let (store, lock) = match Store::open(&options.store_dir, &log) {
+        // Damaged where a start has to read: the other replicas may have it.
+        Err(error @ StoreError::Corrupt { .. }) => {
+            tracing::error!(%error, "the store cannot be opened as it is");
+            repair::before_start(options, &log, error)?;
+            Store::open(&options.store_dir, &log)?
+        }
+        opened => opened?,
+    };
+    // The founding entry alone may be there before the first vote.
+    if store.log.bounds().1.is_some_and(|last| last.index > 0) && store.log.vote().is_none() {
+        store.log.close();
+        return Err(RaftError::Store(StoreError::corrupt(
+            options.store_dir.display().to_string(),
+            "there is a log and no vote: a replica that forgot its vote must not vote; set this directory aside; a new replica has to take its place",
+        )));
+    }
+    let identity = Identity::load_or_create(&options.store_dir, &options.set)?;
+    Ok((store, lock, identity))
+}
+
+/// Whether acknowledged messages may be missing, and who would know.
+fn open_guard(
+    store: &Store,
+    identity: &Identity,
+    options: &ReplicaOptions,
+) -> Result<Arc<Guard>, StoreError> {
+    let membership = store
+        .machine
+        .lock()
+        .membership()
+        .map(decode_stored)
+        .transpose()?;
+    let founders = identity.membership.as_ref().map(|m| m.founders.len());
+    let voters = membership.map(|m| m.voter_ids().count()).or(founders);
+    let unsynced = store.stop == Stop::PowerLoss && options.flush == FlushMode::Async;
+    // What holds no log and never voted has nothing to lose, unless something says that it did.
+    let used = store.log.bounds().1.is_some() || store.log.vote().is_some();
+    let lost = store.lost_end || (unsynced && used);
+    Guard::open(
+        options.store_dir.clone(),
+        store.log.clone(),
+        voters.map_or(options.peers.len() <= 1, |count| count == 1),
+        lost,
+        options.accept_data_loss,
+    )
+}
+
+/// What the store finds out by itself.
+fn listen_to_store(inner: &Arc<Inner>) {
+    let told = Arc::downgrade(inner);
+    inner.store.log.on_poison(move |reason| {
+        if let Some(inner) = told.upgrade() {
+            inner.lease.drop_now();
+            inner.stopped.send_replace(Some(reason.to_owned()));
+        }
+    });
+    let told = Arc::downgrade(inner);
+    inner.store.log.on_damage(move || {
+        if let Some(inner) = told.upgrade() {
+            inner.damaged.notify_one();
+        }
+    });
+}
+
+/// Starts the thread that keeps the store in order.
+fn start_housekeeping(inner: &Arc<Inner>) -> Result<(), RaftError> {
+    let mut keeper = Housekeeper::new(&inner.store, inner.options.scrub_rate);
+    let _ = inner.housekeeping.progress.set(keeper.progress());
+    let _ = inner.housekeeping.own_trim.set(keeper.own_trim());
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let told = Arc::downgrade(inner);
+    let thread = std::thread::Builder::new()
+        .name("housekeeping".into())
+        .spawn(move || {
+            let timeout = std::sync::mpsc::RecvTimeoutError::Timeout;
+            while stopped.recv_timeout(housekeeping::TICK) == Err(timeout) {
+                if keeper.tick(Instant::now())
+                    && let Some(inner) = told.upgrade()
+                {
+                    inner.base_moved.notify_one();
+                }
+            }
+        })
+        .map_err(|e| RaftError::Fatal(format!("housekeeping thread: {e}")))?;
+    *inner.housekeeping.thread.lock() = Some((stop, thread));
+    Ok(())
+}
+
+/// Tells openraft of a new base snapshot: it purges the log up to it.
+pub(crate) async fn purge_up_to_base(inner: Arc<Inner>, raft: Raft) {
+    loop {
+        inner.base_moved.notified().await;
+        if let Err(error) = raft.trigger().snapshot().await {
+            tracing::debug!(%error, "the core has ended");
+            return;
+        }
+    }
+}
 
 /// Everything that runs on the Raft runtime.
 async fn start(inner: Arc<Inner>) -> Result<(), RaftError> {

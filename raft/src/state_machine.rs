@@ -6,18 +6,18 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
-use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
-use raftmq_store::commitlog::marks::Mark;
+use raftmq_store::commitlog::segments::is_no_space;
 use raftmq_store::commitlog::{CommitLog, EntryId};
-use raftmq_store::{Arrived, Effects, Machine};
+use raftmq_store::snapshots::{Snapshot as Stored, Snapshots};
+use raftmq_store::{Arrived, Effects, Machine, StoreError};
 
-use crate::options::Node;
+use crate::snapshot::{Snapshot, SnapshotFile, meta_of};
 use crate::types::{
-    Body, CommittedLeaderId, Entry, LogId, StoredMembership, TypeConfig, decode_stored,
+    Body, Entry, LogId, Meta, StoredMembership, TypeConfig, decode_stored, encode_stored, log_id,
 };
-use crate::types::{encode_stored, log_id};
 
 /// Told what was applied, in log order, on the apply task: must not block.
 pub trait Observer: Send + Sync + 'static {
@@ -31,30 +31,35 @@ pub trait Observer: Send + Sync + 'static {
     fn timers_changed(&self);
 }
 
+/// Pause between two attempts on a full disk.
+const LOOK_FOR_SPACE: std::time::Duration = std::time::Duration::from_millis(500);
 /// Entries applied between two writes of the metadata.
 const APPLY_CHUNK: usize = 64;
-
-type Meta = SnapshotMeta<CommittedLeaderId, u64, Node>;
-
-/// The last snapshot built or installed.
-type CurrentSnapshot = Arc<Mutex<Option<(Meta, Vec<u8>)>>>;
 
 /// Applies committed entries.
 pub struct StateMachine {
     machine: Arc<Mutex<Machine>>,
     log: CommitLog,
+    snapshots: Arc<Snapshots>,
+    /// The last one that was built because there was no base.
+    built: Arc<Mutex<Option<Stored>>>,
     observer: Arc<dyn Observer>,
-    snapshot: CurrentSnapshot,
 }
 
 impl StateMachine {
     /// Over an opened store.
-    pub fn new(machine: Arc<Mutex<Machine>>, log: CommitLog, observer: Arc<dyn Observer>) -> Self {
+    pub fn new(
+        machine: Arc<Mutex<Machine>>,
+        log: CommitLog,
+        snapshots: Arc<Snapshots>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         Self {
             machine,
             log,
+            snapshots,
+            built: Arc::default(),
             observer,
-            snapshot: Arc::default(),
         }
     }
 
@@ -85,8 +90,22 @@ impl StateMachine {
         if let Some(applied) = machine.applied() {
             self.log.set_committed(applied.position, applied.index);
         }
-        machine.finish()?;
         Ok(effects)
+    }
+
+    /// Makes a chunk visible and saves it. A full disk is waited out: the entries are committed, and what retention or an
+    /// operator frees is enough for them.
+    async fn finish_chunk(&self) -> raftmq_store::Result<()> {
+        loop {
+            let finished = self.machine.lock().finish();
+            match finished {
+                Err(error) if is_no_space(&error) => {
+                    tracing::error!(%error, "what is committed cannot be applied: the disk is full");
+                    tokio::time::sleep(LOOK_FOR_SPACE).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     fn tell(&self, effects: &Effects) {
@@ -103,27 +122,17 @@ impl StateMachine {
             self.observer.timers_changed();
         }
     }
-
-    fn meta(machine: &Machine) -> io::Result<Meta> {
-        let last_membership = machine
-            .membership()
-            .map(decode_stored)
-            .transpose()?
-            .unwrap_or_default();
-        Ok(Meta {
-            last_log_id: machine.applied().map(|a| log_id(a.term, a.index)),
-            last_membership,
-        })
-    }
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let meta = Self::meta(&self.machine.lock())?;
-        Ok((meta.last_log_id, meta.last_membership))
+        let machine = self.machine.lock();
+        let membership = machine.membership().map(decode_stored).transpose()?;
+        let applied = machine.applied().map(|a| log_id(a.term, a.index));
+        Ok((applied, membership.unwrap_or_default()))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
@@ -140,6 +149,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responders.extend(responder);
             }
             let effects = self.apply_chunk(&batch)?;
+            self.finish_chunk().await?;
             responders
                 .into_iter()
                 .for_each(|responder| responder.send(()));
@@ -151,57 +161,94 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder {
             machine: self.machine.clone(),
-            snapshot: self.snapshot.clone(),
+            snapshots: self.snapshots.clone(),
+            built: self.built.clone(),
         }
     }
 
-    async fn install_snapshot(&mut self, meta: &Meta, snapshot: Vec<u8>) -> Result<(), io::Error> {
-        {
-            let mut machine = self.machine.lock();
-            machine.restore(&snapshot)?;
-            // The anchor is durable before openraft purges the log up to it.
-            if let Some(applied) = machine.applied() {
-                self.log.save_anchor(Mark {
-                    index: applied.index,
-                    term: applied.term,
-                    position: applied.position,
-                    crc: 0,
-                    store_timestamp: 0,
-                })?;
-            }
-        }
-        *self.snapshot.lock() = Some((meta.clone(), snapshot));
+    async fn install_snapshot(
+        &mut self,
+        meta: &Meta,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
+        tracing::info!(last = ?meta.last_log_id, "a snapshot is installed");
+        let (machine, log, snapshots) = (
+            self.machine.clone(),
+            self.log.clone(),
+            self.snapshots.clone(),
+        );
+        let installed =
+            tokio::task::spawn_blocking(move || install(&machine, &log, &snapshots, &snapshot));
+        installed.await.map_err(io::Error::other)??;
         self.observer.topics_changed();
         self.observer.groups_changed();
         Ok(())
     }
 
-    async fn get_current_snapshot(
-        &mut self,
-    ) -> Result<Option<Snapshot<CommittedLeaderId, u64, Node, Vec<u8>>>, io::Error> {
-        let current = self.snapshot.lock().clone();
-        Ok(current.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let current = self.snapshots.base().or_else(|| self.built.lock().clone());
+        Ok(current.map(|stored| open(&stored)).transpose()?)
     }
 }
 
-/// Dumps the applied state. The log is kept whole, so openraft asks for this only when it is told to.
+/// Order of effects: the file is here, the anchor says that the log may begin anew after it, the state is replaced. A
+/// process killed in between finishes at its next start. openraft purges the log then.
+fn install(
+    machine: &Mutex<Machine>,
+    log: &CommitLog,
+    snapshots: &Snapshots,
+    file: &SnapshotFile,
+) -> raftmq_store::Result<()> {
+    let snapshot = snapshots.adopt(&file.path)?;
+    log.save_anchor(snapshot.header.mark)?;
+    let mut machine = machine.lock();
+    machine.install(snapshots.read(&snapshot)?, snapshots.read(&snapshot)?)?;
+    // What is appended from now on continues the queues where the snapshot left them.
+    let applied = machine.applied().map(|a| a.index);
+    log.rebuild_offsets(applied, machine.queue_offsets())?;
+    snapshots.keep_only(snapshot.header.mark.position)
+}
+
+fn open(stored: &Stored) -> raftmq_store::Result<Snapshot> {
+    Ok(Snapshot {
+        meta: meta_of(stored)?,
+        snapshot: SnapshotFile {
+            path: stored.path.clone(),
+        },
+    })
+}
+
+/// "Builds" the base snapshot, which is there already: the state at the oldest retained position of the log. Only a log
+/// that was purged and has no snapshot left gets one of the present state.
 pub struct Builder {
     machine: Arc<Mutex<Machine>>,
-    snapshot: CurrentSnapshot,
+    snapshots: Arc<Snapshots>,
+    built: Arc<Mutex<Option<Stored>>>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
-    type SnapshotData = Vec<u8>;
+    type SnapshotData = SnapshotFile;
 
-    async fn build_snapshot(
-        &mut self,
-    ) -> Result<Snapshot<CommittedLeaderId, u64, Node, Vec<u8>>, io::Error> {
-        let (meta, snapshot) = {
-            let mut machine = self.machine.lock();
-            machine.save()?;
-            (StateMachine::meta(&machine)?, machine.dump()?)
-        };
-        *self.snapshot.lock() = Some((meta.clone(), snapshot.clone()));
-        Ok(Snapshot { meta, snapshot })
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        if let Some(base) = self.snapshots.base() {
+            return Ok(open(&base)?);
+        }
+        let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
+        let built = tokio::task::spawn_blocking(move || -> raftmq_store::Result<Stored> {
+            let pending = {
+                let mut machine = machine.lock();
+                let applied = machine.applied().unwrap_or_default();
+                machine.freeze(applied)?
+            };
+            let position = pending.header.mark.position;
+            snapshots.write(pending)?;
+            let written = snapshots.newest_until(u64::MAX);
+            let written = written.filter(|s| s.header.mark.position == position);
+            written
+                .ok_or_else(|| StoreError::corrupt("snapshot", "gone right after it was written"))
+        });
+        let built = built.await.map_err(io::Error::other)??;
+        *self.built.lock() = Some(built.clone());
+        Ok(open(&built)?)
     }
 }

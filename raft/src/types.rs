@@ -29,6 +29,8 @@ pub type Vote = openraft::Vote<LeaderId>;
 pub type Membership = openraft::Membership<u64, Node>;
 /// A membership and where it stands in the log.
 pub type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, Node>;
+/// What a snapshot is of, for openraft.
+pub type Meta = openraft::storage::SnapshotMeta<CommittedLeaderId, u64, Node>;
 /// The Raft handle.
 pub type Raft = openraft::Raft<TypeConfig, crate::state_machine::StateMachine>;
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, RaftLogReader, StorageError};
-use parking_lot::Mutex;
 use raftmq_store::Store;
 use raftmq_store::commitlog::marks::Mark;
 use raftmq_store::commitlog::writer::FlushPolicy;
@@ -72,8 +71,7 @@ impl RaftLogStorage<TypeConfig> for Anchored {
             index: upto.index,
             term: upto.leader_id.term,
             position: self.log.end(),
-            crc: 0,
-            store_timestamp: 0,
+            ..Mark::default()
         })?;
         self.inner.purge(upto).await
     }
@@ -84,21 +82,18 @@ struct Builder;
 impl StoreBuilder<TypeConfig, Anchored, StateMachine, TempDir> for Builder {
     async fn build(&self) -> Result<(TempDir, Anchored, StateMachine), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().expect("temp dir");
-        let options = LogOptions {
-            segment_size: 64 * 1024,
-            flush: FlushPolicy::Async,
-            flush_interval: Duration::from_millis(50),
-        };
-        let store = Store::open(dir.path(), &options).expect("opens");
+        let options = LogOptions::new(64 * 1024, FlushPolicy::Async);
+        let (store, _lock) = Store::open(dir.path(), &options).expect("opens");
         let lease = Arc::new(Lease::new(Duration::from_secs(1)));
         let log = store.log.clone();
         let machine = StateMachine::new(
-            Arc::new(Mutex::new(store.machine)),
+            store.machine.clone(),
             log.clone(),
+            store.snapshots.clone(),
             Arc::<Counter>::default(),
         );
         let anchored = Anchored {
-            inner: LogStorage::new(log.clone(), lease),
+            inner: LogStorage::new(log.clone(), store.snapshots.clone(), lease, 0),
             log,
         };
         Ok((dir, anchored, machine))

@@ -3,4 +3,5 @@
 mod cluster;
 mod conformance;
 mod sharp_edges;
+mod storage;
 mod support;

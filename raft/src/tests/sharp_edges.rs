@@ -41,15 +41,11 @@ fn a_term_has_one_leader() {
 #[test]
 fn a_purge_beyond_the_log_is_refused() {
     let dir = tempfile::tempdir().expect("temp dir");
-    let log = LogOptions {
-        segment_size: 64 * 1024,
-        flush: FlushPolicy::Async,
-        flush_interval: Duration::from_millis(50),
-    };
-    let store = Store::open(dir.path(), &log).expect("opens");
+    let log = LogOptions::new(64 * 1024, FlushPolicy::Async);
+    let (store, _lock) = Store::open(dir.path(), &log).expect("opens");
     let refused = store
         .log
-        .purge(EntryId { term: 3, index: 10 }, Box::new(|_| {}));
+        .purge(EntryId { term: 3, index: 10 }, None, Box::new(|_| {}));
     assert!(
         refused.is_err(),
         "openraft asks for this when the log is shorter than the applied state"

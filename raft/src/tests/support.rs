@@ -10,7 +10,7 @@ use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{NewMessage, body_crc};
 use tokio::sync::oneshot;
 
-use crate::options::{AckLevel, FlushMode, Peer, ReplicaOptions};
+use crate::options::{AckLevel, FlushEvery, FlushMode, Peer, ReplicaOptions};
 use crate::propose::Proposal;
 use crate::replica::Replica;
 use crate::state_machine::Observer;
@@ -51,9 +51,15 @@ pub fn options(dir: &Path, peers: &[Peer], nth: usize) -> ReplicaOptions {
     ReplicaOptions {
         store_dir: dir.join(&own.name),
         segment_size: 1024 * 1024,
-        flush: FlushMode::Async {
+        flush: FlushMode::Async,
+        flush_every: FlushEvery {
             interval: Duration::from_millis(100),
+            ..FlushEvery::default()
         },
+        warm_segments: false,
+        scrub_rate: 8 << 20,
+        catch_up_rate: 0,
+        accept_data_loss: false,
         cluster: "TestCluster".into(),
         set: "broker-t".into(),
         self_name: own.name.clone(),

@@ -1,0 +1,198 @@
+//! Repair of a damaged log: its ranges are read from the other replicas and written back in place. Below openraft, beside
+//! it: what is committed never changes, every replica has the same bytes at the same positions, and what comes is
+//! checked link by link. Until then the damaged entries are not served, and this replica neither votes nor leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftmq_proto::raft as pb;
+use raftmq_proto::raft::peer_client::PeerClient;
+use raftmq_store::commitlog::damage::Damage;
+use raftmq_store::commitlog::format::Header;
+use raftmq_store::commitlog::{CommitLog, LogOptions};
+use raftmq_store::{Env, Store, StoreError};
+use tonic::transport::Channel;
+
+use crate::error::RaftError;
+use crate::identity::Identity;
+use crate::network::{MAX_MESSAGE, endpoint};
+use crate::options::ReplicaOptions;
+use crate::replica::Inner;
+use crate::wire::Call;
+
+/// Bytes asked for at once.
+const PIECE: u32 = 4 * 1024 * 1024;
+/// Pause after a round in which nothing could be repaired.
+const AGAIN: Duration = Duration::from_secs(2);
+/// Rounds after which the log says again what is missing.
+const REMIND_ROUNDS: u32 = 15;
+/// Longest wait for an answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Repairs what is found damaged, for the life of the replica.
+pub async fn run(inner: Arc<Inner>, call: Call) {
+    loop {
+        while let Some(range) = inner.store.log.damage().first().copied() {
+            if !repair_piece(&inner, &call, range).await {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+        inner.damaged.notified().await;
+    }
+}
+
+/// Repairs the beginning of a range from whichever replica has it.
+async fn repair_piece(inner: &Arc<Inner>, call: &Call, range: Damage) -> bool {
+    let role = inner.role.borrow().clone();
+    for member in role.members.iter().filter(|m| m.node_id != call.from) {
+        let fetched = fetch(&member.peer_addr, member.node_id, call, range).await;
+        let entries = match fetched {
+            Ok(entries) => entries,
+            Err(status) => {
+                tracing::debug!(%status, from = %member.name, "no help for a damaged log");
+                continue;
+            }
+        };
+        let log = inner.store.log.clone();
+        let written = tokio::task::spawn_blocking(move || write(&log, range, entries)).await;
+        match written {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, from = %member.name, "a repair did not fit")
+            }
+            Err(error) => tracing::warn!(%error, "a repair failed"),
+        }
+    }
+    false
+}
+
+fn write(log: &CommitLog, range: Damage, entries: Vec<Bytes>) -> raftmq_store::Result<()> {
+    let mut kept = Vec::new();
+    let mut end = range.from;
+    let mut whole = false;
+    for bytes in entries {
+        let header =
+            Header::decode(&bytes).ok_or_else(|| StoreError::corrupt("repair", "no entry"))?;
+        if header.position >= range.to {
+            whole = true;
+            break;
+        }
+        end = header.position + u64::from(header.size);
+        kept.push(bytes);
+    }
+    let to = if whole || end >= range.to {
+        range.to
+    } else {
+        end
+    };
+    log.repair(Damage::new(range.from, to), &kept)
+}
+
+/// Repairs the log of a store that cannot be opened because of its damage; waits for the other replicas as long as it
+/// takes. Blocking thread.
+///
+/// # Errors
+/// The log is not damaged, or there is no other replica.
+pub fn before_start(
+    options: &ReplicaOptions,
+    log: &LogOptions,
+    found: StoreError,
+) -> Result<(), RaftError> {
+    let identity = Identity::load_or_create(&options.store_dir, &options.set)?;
+    let log = Store::open_log(&Env::real(), &options.store_dir, log)?;
+    let repaired = match log.damage().is_empty() {
+        // Something else is damaged.
+        true => Err(found.into()),
+        false => repair_whole(options, &identity, &log),
+    };
+    log.close();
+    repaired
+}
+
+/// Repairs everything that is known to be damaged, from the configured peers. Blocking thread.
+///
+/// # Errors
+/// The log is not damaged, or there is no other replica.
+pub fn repair_whole(
+    options: &ReplicaOptions,
+    identity: &Identity,
+    log: &CommitLog,
+) -> Result<(), RaftError> {
+    let damage = log.damage();
+    let others: Vec<_> = options
+        .peers
+        .iter()
+        .filter(|p| p.name != options.self_name)
+        .collect();
+    let belongs = identity.membership.as_ref();
+    let Some(belongs) = belongs.filter(|_| !damage.is_empty() && !others.is_empty()) else {
+        return Err(RaftError::Store(StoreError::corrupt(
+            options.store_dir.display().to_string(),
+            "damaged, and there is no other replica to repair it from",
+        )));
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| RaftError::Fatal(format!("runtime: {e}")))?;
+    let call = Call {
+        set: options.set.clone(),
+        cluster_id: belongs.cluster_id.clone(),
+        from: belongs.node_id,
+        to: 0,
+    };
+    let mut rounds = 0u32;
+    while let Some(range) = log.damage().first().copied() {
+        let mut repaired = false;
+        for peer in &others {
+            let node = belongs
+                .founders
+                .iter()
+                .find(|(_, name, _)| *name == peer.name);
+            let Some((node_id, ..)) = node else { continue };
+            let fetched = runtime.block_on(fetch(&peer.addr, *node_id, &call, range));
+            match fetched.map(|entries| write(log, range, entries)) {
+                Ok(Ok(())) => {
+                    repaired = true;
+                    break;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, from = %peer.name, "a repair did not fit");
+                }
+                Err(status) => tracing::debug!(%status, from = %peer.name, "no help yet"),
+            }
+        }
+        if !repaired {
+            if rounds.is_multiple_of(REMIND_ROUNDS) {
+                tracing::error!(
+                    from = range.from,
+                    to = range.to,
+                    "the log is damaged: this replica starts when another one has sent what is missing"
+                );
+            }
+            rounds += 1;
+            std::thread::sleep(AGAIN);
+        }
+    }
+    Ok(())
+}
+
+async fn fetch(
+    addr: &str,
+    to: u64,
+    call: &Call,
+    range: Damage,
+) -> Result<Vec<Bytes>, tonic::Status> {
+    let unusable = |e: tonic::transport::Error| tonic::Status::unavailable(e.to_string());
+    let endpoint = endpoint(addr, ANSWER).map_err(unusable)?.timeout(ANSWER);
+    let channel: Channel = endpoint.connect().await.map_err(unusable)?;
+    let call = Call { to, ..call.clone() };
+    let request = pb::ReadLogRequest {
+        position: range.from,
+        max_bytes: PIECE,
+    };
+    let mut client = PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let answer = client.read_log(call.sign(request)?).await?;
+    Ok(answer.into_inner().entries)
+}
