@@ -23,14 +23,19 @@ use crate::forward::Forwarder;
 use crate::lock::QueueLocks;
 use crate::offset::OffsetCommits;
 use crate::register::Shown;
+use crate::retention::Retention;
 use crate::room::Room;
 use crate::signals::Signals;
 use crate::stats::Stats;
 use crate::stored_properties::Stamps;
+use crate::timer::Claims;
 
 /// Where to read the end of an explanation; the text RocketMQ's users know.
 pub const FAQ: &str =
     "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+
+/// Remark of a send that is refused because the disk is too full.
+const DISK_FULL: &str = "service not available now: the broker's disk is full, messages are refused until there is room";
 
 /// See the module's text.
 pub struct Broker {
@@ -49,6 +54,9 @@ pub struct Broker {
     pub cold_reads: ColdReads,
     pub shown: Shown,
     pub stats: Stats,
+    /// Who takes pending timers; held while they are delivered or moved.
+    pub timers: tokio::sync::Mutex<Claims>,
+    pub retention: Retention,
     /// Properties every stored message gets.
     pub stamps: Stamps,
     /// The client side's runtime.
@@ -144,6 +152,7 @@ impl Broker {
                     "[OVERLOAD]too many requests wait to be stored, start flow control",
                 )
             }
+            ProposeError::DiskFull => call.error(response::SERVICE_NOT_AVAILABLE, DISK_FULL),
             ProposeError::Unknown => call.error(response::SYSTEM_ERROR, OUTCOME_UNKNOWN),
             ProposeError::TooLarge => call.error(
                 response::MESSAGE_ILLEGAL,

@@ -1,6 +1,5 @@
 //! The broker about itself: GET_BROKER_CONFIG (26) and GET_BROKER_RUNTIME_INFO (28).
 
-use std::path::Path;
 use std::sync::Arc;
 
 use raftmq_remoting::body::{DataVersion, KVTable};
@@ -13,6 +12,7 @@ use raftmq_remoting::version;
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::offset::{earliest_store_time, on_disk};
+use crate::retention::used_percent;
 
 /// Queues looked at for the oldest message; a broker with more answers from these.
 const MAX_QUEUES_LOOKED_AT: usize = 4_096;
@@ -83,8 +83,14 @@ fn runtime_table(broker: &Broker) -> Vec<(String, String)> {
     put("remainTransientStoreBufferNumbs", "0".to_owned());
     put("remainHowManyDataToCommit", "0 B".to_owned());
     put("remainHowManyDataToFlush", "0 B".to_owned());
-    if let Some(disk) = disk(Path::new(&broker.config.store_dir)) {
-        let ratio = format!("{:.4}", disk.used_ratio());
+    put(
+        "storeDamagedRanges",
+        broker.replica.damaged_ranges().to_string(),
+    );
+    put("diskFull", broker.replica.is_full().to_string());
+    if let Ok(space) = broker.replica.space() {
+        // A share of one, as in RocketMQ; queues and log lie on one disk.
+        let ratio = format!("{:.4}", used_percent(space) / 100.0);
         put("commitLogDiskRatio", ratio.clone());
         put(
             &format!("commitLogDiskRatio_{}", broker.config.store_dir),
@@ -93,8 +99,8 @@ fn runtime_table(broker: &Broker) -> Vec<(String, String)> {
         put("consumeQueueDiskRatio", ratio);
         let capacity = format!(
             "Total : {}, Free : {}.",
-            readable(disk.total),
-            readable(disk.free)
+            readable(space.total),
+            readable(space.available)
         );
         put("commitLogDirCapacity", capacity);
     }
@@ -151,35 +157,6 @@ fn runtime(seconds: u64) -> String {
         seconds / 60 % 60,
         seconds % 60
     )
-}
-
-struct Disk {
-    total: u64,
-    used: u64,
-    /// What this process may still write.
-    free: u64,
-}
-
-impl Disk {
-    /// As `df` has it: blocks kept for root count as neither used nor free.
-    fn used_ratio(&self) -> f64 {
-        let usable = self.used + self.free;
-        if usable == 0 {
-            0.0
-        } else {
-            self.used as f64 / usable as f64
-        }
-    }
-}
-
-fn disk(path: &Path) -> Option<Disk> {
-    let stat = rustix::fs::statvfs(path).ok()?;
-    let block = stat.f_frsize;
-    Some(Disk {
-        total: stat.f_blocks * block,
-        used: stat.f_blocks.saturating_sub(stat.f_bfree) * block,
-        free: stat.f_bavail * block,
-    })
 }
 
 /// `1.2 GiB`

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::config_known::{KNOWN_UNUSED, NOTED, REFUSED};
 use crate::delay::DelayLevels;
+use crate::delete_when::DeleteWhen;
 use crate::error::BrokerError;
 
 /// Where a set answers a send (`brokerRole`).
@@ -156,6 +157,15 @@ impl Setting for DelayLevels {
     }
 }
 
+impl Setting for DeleteWhen {
+    fn parse(text: &str) -> Result<Self, String> {
+        DeleteWhen::parse(text)
+    }
+    fn show(&self) -> String {
+        self.text().to_owned()
+    }
+}
+
 fn parse_setting<T: Setting>(
     key: &str,
     text: &str,
@@ -260,11 +270,43 @@ settings! {
     flush: FlushDiskType = "flushDiskType", FlushDiskType::Async;
     /// Interval of background flushes with `ASYNC_FLUSH`, ms. Default 500, from 1 to 60000.
     flush_interval_ms: u64 = "flushIntervalCommitLog", 500, 1..=60_000;
+    /// Pages of 4 KiB that are worth a flush with `ASYNC_FLUSH`; fewer wait. Default 4, from 0 to 262144 (1 GiB).
+    flush_least_pages: u64 = "flushCommitLogLeastPages", 4, 0..=262_144;
+    /// Time after which fewer pages are flushed too, ms. Default 10000, from 1 to 3600000.
+    flush_thorough_ms: u64 = "flushCommitLogThoroughInterval", 10_000, 1..=3_600_000;
+    /// Whether a new segment is filled with zeros ahead of its use. Default false.
+    warm_segments: bool = "warmMapedFileEnable", false;
+    /// Bytes of log a second whose checksums are looked at in the background. Default 8 MiB, up to 16 GiB; 0 for none.
+    scrub_rate: u64 = "scrubBytesPerSecond", 8 << 20, 0..=(16 << 30);
+    /// Messages are always indexed by key and unique id. Default true.
+    message_index: bool = "messageIndexEnable", true;
+    /// Most messages in the answer to a query by key. Default 64, from 1 to 1024.
+    max_query: usize = "maxMsgsNumBatch", 64, 1..=1024;
+    /// Most messages in the answer to a query by unique id. Default 32, from 1 to 1024.
+    default_query: usize = "defaultQueryMaxNum", 32, 1..=1024;
     /// `SYNC_MASTER`: a send is answered when a majority holds it. `ASYNC_MASTER`: when the master does. Default
     /// `SYNC_MASTER`: RocketMQ's own default can lose acknowledged messages with the master, its replicated log cannot.
     role: BrokerRole = "brokerRole", BrokerRole::SyncMaster;
     /// `leader` or `majority`; overrides what `brokerRole` says. Default: what `brokerRole` says.
     ack_quorum: AckQuorum = "ackQuorum", AckQuorum::Role;
+
+    // ---- retention --------------------------------------------------------------------------------------------
+    /// Hours after which a message has expired. Default 72, from 0 to 876000 (a hundred years).
+    file_reserved_hours: u32 = "fileReservedTime", 72, 0..=876_000;
+    /// Hours of the day, local time, `;` between them, at which expired messages are deleted. Default 04.
+    delete_when: DeleteWhen = "deleteWhen", DeleteWhen::default();
+    /// Time between two looks at what has expired, ms. Default 10000, from 1000 to 3600000.
+    clean_interval_ms: u64 = "cleanResourceInterval", 10_000, 1_000..=3_600_000;
+    /// Percent of the disk at and above which expired messages are deleted at any hour. Default 75, from 0 to 100;
+    /// taken as 10 below that and as 95 above that, as in RocketMQ.
+    disk_max_used: u32 = "diskMaxUsedSpaceRatio", 75, 0..=100;
+    /// Percent of the disk at and above which messages that have not expired are deleted too, oldest first. Default 85,
+    /// from 1 to 100.
+    disk_clean_forcibly: u32 = "diskSpaceCleanForciblyRatio", 85, 1..=100;
+    /// Percent of the disk at and above which new messages are refused. Default 95, from 1 to 100; RocketMQ's is 90.
+    disk_warning: u32 = "diskSpaceWarningLevelRatio", 95, 1..=100;
+    /// Whether messages that have not expired may be deleted when the disk is short. Default true.
+    clean_forcibly: bool = "cleanFileForciblyEnable", true;
 
     // ---- the replicated set -----------------------------------------------------------------------------------
     /// All replicas of the set, this one included: `n0-host:port;n1-host:port` (peer ports). Default none.
@@ -287,6 +329,10 @@ settings! {
     election_min_ms: u64 = "electionTimeoutMinMs", 300, 50..=60_000;
     /// Longest time without a leader before an election, ms. Default 600, from 100 to 120000.
     election_max_ms: u64 = "electionTimeoutMaxMs", 600, 100..=120_000;
+    /// Whether followers that are far behind are sent the log at a limited rate. Default false.
+    catch_up_limited: bool = "haFlowControlEnable", false;
+    /// That rate, bytes a second. Default 100 MiB, from 64 KiB to 64 GiB.
+    catch_up_rate: u64 = "maxHaTransferByteInSecond", 100 << 20, (64 << 10)..=(64 << 30);
     /// Time a send may take from its arrival to its answer, ms; below the clients' 3 s. Default 2500, from 100 to 60000.
     ack_timeout_ms: u64 = "ackTimeoutMs", 2_500, 100..=60_000;
     /// Time a request waits while there is no leader, ms. Default 2000, from 0 to 60000.
@@ -594,6 +640,14 @@ impl Config {
     /// Time from a send's arrival to its answer.
     pub fn ack_timeout(&self) -> Duration {
         Duration::from_millis(self.ack_timeout_ms)
+    }
+
+    /// Bytes a second for followers far behind; 0 for no limit.
+    pub fn catch_up(&self) -> u64 {
+        match self.catch_up_limited {
+            true => self.catch_up_rate,
+            false => 0,
+        }
     }
 
     /// `host:port` that clients are told, for a server that listens on `port`.

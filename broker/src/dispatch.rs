@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::call::Call;
 use crate::{
     broker_admin, client_manager, connection_admin, group_admin, lock, message_admin, offset, pull,
-    send, send_back, stats_admin, topic_admin,
+    retention, send, send_back, stats_admin, topic_admin,
 };
 
 /// Which replica may run a handler.
@@ -61,6 +61,7 @@ pub const TABLE: &[Entry] = &[
     entry(request::SEND_MESSAGE, LeaderOnce, send::send),
     // A pull decides by itself what a follower may serve.
     main_port(request::PULL_MESSAGE, Here, pull::pull),
+    entry(request::QUERY_MESSAGE, Leader, message_admin::query),
     entry(request::QUERY_CONSUMER_OFFSET, Leader, offset::query),
     entry(request::UPDATE_CONSUMER_OFFSET, Leader, offset::update),
     entry(request::UPDATE_AND_CREATE_TOPIC, Leader, topic_admin::put),
@@ -155,6 +156,11 @@ pub const TABLE: &[Entry] = &[
         Here,
         topic_admin::system_topics,
     ),
+    entry(
+        request::CLEAN_EXPIRED_CONSUMEQUEUE,
+        Here,
+        retention::clean_queues,
+    ),
     entry(request::SEND_MESSAGE_V2, LeaderOnce, send::send),
     entry(
         request::VIEW_BROKER_STATS_DATA,
@@ -162,6 +168,11 @@ pub const TABLE: &[Entry] = &[
         stats_admin::view_stats,
     ),
     entry(request::SEND_BATCH_MESSAGE, LeaderOnce, send::send),
+    entry(
+        request::DELETE_EXPIRED_COMMITLOG,
+        Leader,
+        retention::delete_expired,
+    ),
     entry(request::GET_TOPIC_CONFIG, Here, topic_admin::get),
     entry(
         request::GET_SUBSCRIPTIONGROUP_CONFIG,

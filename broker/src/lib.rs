@@ -4,7 +4,7 @@
 //! state, proposed to the replicated log (answered by a raft thread when it is stored), held ([`long_polling`]), or passed
 //! on to the master ([`forward`]). One file a request family: [`send`], [`send_back`], [`pull`], [`offset`],
 //! [`client_manager`], [`lock`], and the `*_admin` files. Beside the requests run the tasks of [`service`]: timers,
-//! registration, offset commits, held pulls, the waiting room.
+//! [`retention`], registration, offset commits, held pulls, the waiting room.
 //!
 //! Invariants: handlers never block; every queue and table is bounded; a client's message is stored once for each answer
 //! that says so; consumers see committed messages only.
@@ -19,11 +19,13 @@ mod config_known;
 mod connection_admin;
 mod creation;
 mod delay;
+mod delete_when;
 pub mod dispatch;
 mod error;
 mod first_service;
 mod forward;
 mod group_admin;
+mod kept;
 mod lock;
 mod long_polling;
 mod message_admin;
@@ -32,6 +34,7 @@ mod offset;
 mod pull;
 mod random;
 mod register;
+mod retention;
 mod room;
 mod send;
 mod send_back;
@@ -39,13 +42,16 @@ pub mod service;
 mod signals;
 mod stats;
 mod stats_admin;
+mod storage_gauges;
 mod stored_properties;
 mod tag_filter;
 mod timer;
+mod timer_moves;
 mod topic_admin;
 mod topic_attributes;
+mod trim;
 
 pub use broker::Broker;
 pub use config::Config;
 pub use error::BrokerError;
-pub use service::{Birth, Service};
+pub use service::{Birth, LostEnd, Service};

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use raftmq_broker::config::IMPORTANT;
-use raftmq_broker::{Birth, BrokerError, Config, Service};
+use raftmq_broker::{Birth, BrokerError, Config, LostEnd, Service};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -45,6 +45,12 @@ struct Args {
     /// --bootstrap, and a name server in this process on port 9876.
     #[arg(long)]
     standalone: bool,
+
+    /// End the wait of a replica whose log may have lost its end (a power cut with ASYNC_FLUSH, a damaged disk): it goes on
+    /// with what it has, without the other replicas. Acknowledged messages may be lost. For one start, when the others
+    /// will not come back.
+    #[arg(long)]
+    accept_data_loss: bool,
 }
 
 fn main() -> ExitCode {
@@ -133,7 +139,11 @@ async fn serve(args: Args, config: Config) -> Result<(), BrokerError> {
     } else {
         None
     };
-    let service = Service::start(config, birth).await?;
+    let lost_end = match args.accept_data_loss {
+        true => LostEnd::Accept,
+        false => LostEnd::Wait,
+    };
+    let service = Service::start_with(config, birth, lost_end).await?;
     println!("{}", service.boot_line());
     tracing::info!("{}", service.boot_line());
     let failed = tokio::select! {

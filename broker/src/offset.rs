@@ -24,10 +24,11 @@ use raftmq_remoting::header::{
     UpdateConsumerOffsetRequestHeader,
 };
 use raftmq_remoting::message::StoredRecord;
-use raftmq_store::{Command, OffsetCommit};
+use raftmq_store::{Command, OffsetCommit, StoreError};
 
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::kept;
 
 /// Period of proposals: a consumer persists its offsets every 5 s, so a batch gathers many of them.
 const FLUSH: Duration = Duration::from_millis(75);
@@ -161,7 +162,7 @@ pub async fn run(broker: Arc<Broker>) {
 }
 
 /// A read on the master is only as good as its lease: without it the request waits until somebody holds it.
-fn with_lease(broker: &Arc<Broker>, call: Call, read: impl FnOnce(Call)) {
+pub fn with_lease(broker: &Arc<Broker>, call: Call, read: impl FnOnce(Call)) {
     if broker.replica.is_serving() {
         read(call)
     } else {
@@ -324,9 +325,11 @@ pub fn search(broker: &Arc<Broker>, call: Call) {
             return call.reply(RemotingCommand::response(response::SUCCESS).with_header(&header));
         }
         on_disk(broker, call, move |broker| {
-            let offset = broker
-                .replica
-                .offset_at(&h.topic, h.queue_id, h.timestamp, boundary)?;
+            let offset = kept::when_bounds_follow(|| {
+                broker
+                    .replica
+                    .offset_at(&h.topic, h.queue_id, h.timestamp, boundary)
+            })?;
             Ok(RemotingCommand::response(response::SUCCESS)
                 .with_header(&SearchOffsetResponseHeader { offset }))
         });
@@ -349,34 +352,38 @@ pub fn earliest(broker: &Arc<Broker>, call: Call) {
 }
 
 /// Store time of the oldest message in a queue, -1 when there is none. May read the disk.
-pub fn earliest_store_time(
-    broker: &Broker,
-    topic: &str,
-    queue_id: i32,
-) -> Result<i64, raftmq_store::StoreError> {
+pub fn earliest_store_time(broker: &Broker, topic: &str, queue_id: i32) -> Result<i64, StoreError> {
     let Some((min, max)) = broker.replica.queue_range(topic, queue_id) else {
         return Ok(-1);
     };
     if min >= max {
         return Ok(-1);
     }
-    store_time_at(broker, topic, queue_id, min)
+    match store_time_at(broker, topic, queue_id, min)? {
+        -1 => {
+            let first = kept::first_kept(broker, topic, queue_id)?;
+            store_time_at(broker, topic, queue_id, first)
+        }
+        time => Ok(time),
+    }
 }
 
-/// Store time of the message at an offset, -1 when there is none. May read the disk.
+/// Store time of the message at an offset, -1 when there is none or it has expired. May read the disk.
 pub fn store_time_at(
     broker: &Broker,
     topic: &str,
     queue_id: i32,
     offset: i64,
-) -> Result<i64, raftmq_store::StoreError> {
+) -> Result<i64, StoreError> {
     let entries = broker.replica.read_queue(topic, queue_id, offset, 1)?;
     let Some(entry) = entries.first() else {
         return Ok(-1);
     };
-    let record = broker
-        .replica
-        .read_record(entry.physical_offset, entry.size)?;
+    let record = match broker.replica.read_queued(topic, queue_id, entry) {
+        Ok(record) => record,
+        Err(StoreError::OutOfRange { .. }) => return Ok(-1),
+        Err(e) => return Err(e),
+    };
     Ok(StoredRecord::parse(&record).map_or(-1, |r| r.store_timestamp()))
 }
 
@@ -384,9 +391,7 @@ pub fn store_time_at(
 pub fn on_disk(
     broker: &Arc<Broker>,
     call: Call,
-    work: impl FnOnce(&Arc<Broker>) -> Result<RemotingCommand, raftmq_store::StoreError>
-    + Send
-    + 'static,
+    work: impl FnOnce(&Arc<Broker>) -> Result<RemotingCommand, StoreError> + Send + 'static,
 ) {
     let shared = broker.clone();
     let run = move |call: Call| match work(&shared) {

@@ -20,6 +20,7 @@ use crate::broker::{Broker, FAQ, perm};
 use crate::call::Call;
 use crate::creation;
 use crate::forward;
+use crate::kept;
 use crate::long_polling::Held;
 use crate::tag_filter::TagFilter;
 
@@ -275,9 +276,9 @@ pub fn is_tag_type(kind: &str) -> bool {
 /// Reads and answers, or holds the pull when it finds nothing and `may_hold`.
 pub fn run(broker: &Arc<Broker>, call: Call, pull: Pull, may_hold: bool) {
     match read(broker, &pull, Heat::Memory) {
-        Ok(Outcome::Cold) => {
+        Ok(Outcome::Cold) | Err(StoreError::OutOfRange { .. }) => {
             let shared = broker.clone();
-            let work = move |(call, pull): (Call, Pull)| match read(&shared, &pull, Heat::Disk) {
+            let work = move |(call, pull): (Call, Pull)| match read_disk(&shared, &pull) {
                 Ok(outcome) => finish(&shared, call, pull, outcome, may_hold),
                 Err(e) => failed(call, &pull, &e),
             };
@@ -307,6 +308,30 @@ fn failed(call: Call, pull: &Pull, error: &StoreError) {
 enum Heat {
     Memory,
     Disk,
+}
+
+/// Reads wherever the messages are. Of those that expired meanwhile it says so, whether or not the queue's bounds have
+/// followed already.
+fn read_disk(broker: &Broker, pull: &Pull) -> Result<Outcome, StoreError> {
+    let first = match read(broker, pull, Heat::Disk) {
+        Err(StoreError::OutOfRange { .. }) => {
+            kept::first_kept(broker, &pull.header.topic, pull.header.queue_id)?
+        }
+        other => return other,
+    };
+    if pull.header.queue_offset >= first {
+        return read(broker, pull, Heat::Disk);
+    }
+    let range = broker
+        .replica
+        .queue_range(&pull.header.topic, pull.header.queue_id);
+    Ok(Outcome::Nothing {
+        code: response::PULL_OFFSET_MOVED,
+        status: "OFFSET_TOO_SMALL",
+        next: first,
+        min: first,
+        max: range.map_or(first, |(_, max)| max),
+    })
 }
 
 fn read(broker: &Broker, pull: &Pull, heat: Heat) -> Result<Outcome, StoreError> {
@@ -400,11 +425,12 @@ fn read(broker: &Broker, pull: &Pull, heat: Heat) -> Result<Outcome, StoreError>
                 }
                 break;
             }
-            parts.push(
-                broker
-                    .replica
-                    .read_record(entry.physical_offset, entry.size)?,
-            );
+            match broker.replica.read_queued(&h.topic, h.queue_id, entry) {
+                Ok(record) => parts.push(record),
+                // What lies before the damage is good.
+                Err(StoreError::Corrupt { .. }) if !parts.is_empty() => break,
+                Err(e) => return Err(e),
+            }
             bytes += size;
             last_position = entry.physical_offset;
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftmq_raft::{AckLevel, FlushMode, Peer, RaftError, Replica, ReplicaOptions};
+use raftmq_raft::{AckLevel, FlushEvery, FlushMode, Peer, RaftError, Replica, ReplicaOptions};
 use raftmq_remoting::client::{ClientOptions, RemotingClient};
 use raftmq_remoting::server::{Server, ServerOptions};
 use tokio::runtime::Handle;
@@ -30,10 +30,13 @@ use crate::room::{self, Room};
 use crate::signals::{Hooks, Signals};
 use crate::stats::{self, Stats};
 use crate::stored_properties::Stamps;
-use crate::{first_service, long_polling, register, timer};
+use crate::{first_service, long_polling, register, retention, timer};
 
 /// Distance of the second client port below listenPort.
 const SECOND_PORT: u16 = 2;
+
+/// `flushCommitLogLeastPages` counts pages of this many bytes.
+const PAGE: u64 = 4096;
 
 /// Time the name server tasks have to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -45,6 +48,15 @@ pub enum Birth {
     FromPeers,
     /// As a set of one replica.
     Bootstrap,
+}
+
+/// What a replica does when the end of its log may be missing, after a power cut or damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostEnd {
+    /// It takes no part in elections until the other replicas have shown what was acknowledged.
+    Wait,
+    /// It goes on with what it has: an operator's decision. Acknowledged messages may be lost.
+    Accept,
 }
 
 /// A running broker.
@@ -63,6 +75,18 @@ impl Service {
     /// # Errors
     /// A setting cannot work, a port is taken, or the store cannot be opened.
     pub async fn start(config: Config, birth: Birth) -> Result<Service, BrokerError> {
+        Self::start_with(config, birth, LostEnd::Wait).await
+    }
+
+    /// As [`Service::start`], with a word about a log that may have lost its end.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub async fn start_with(
+        config: Config,
+        birth: Birth,
+        lost_end: LostEnd,
+    ) -> Result<Service, BrokerError> {
         config.check_registration()?;
         let peers = config.peers()?;
         let store_dir = Path::new(&config.store_dir);
@@ -80,7 +104,8 @@ impl Service {
         };
         let store_host = config.advertised(port);
         let signals = Signals::new();
-        let options = replica_options(&config, birth, store_host)?;
+        let mut options = replica_options(&config, birth, store_host)?;
+        options.accept_data_loss = lost_end == LostEnd::Accept;
         let replica = Replica::open(options, Arc::new(Hooks(signals.clone()))).await?;
         let broker = make(config, store_host, replica, signals);
 
@@ -106,6 +131,8 @@ impl Service {
             tokio::spawn(offset::run(broker.clone())),
             tokio::spawn(client_manager::run(broker.clone())),
             tokio::spawn(timer::run(broker.clone())),
+            tokio::spawn(retention::watch_disk(broker.clone())),
+            tokio::spawn(retention::run(broker.clone())),
             tokio::spawn(first_service::run(broker.clone())),
             tokio::spawn(stats::run(broker.clone())),
         ];
@@ -197,6 +224,8 @@ fn make(
         cold_reads: ColdReads::new(runtime.clone()),
         shown: Shown::default(),
         stats: Stats::new(&config),
+        timers: Default::default(),
+        retention: Default::default(),
         stamps: Stamps::new(&config),
         runtime,
         config,
@@ -242,11 +271,18 @@ fn replica_options(
         store_dir: (&config.store_dir).into(),
         segment_size: config.segment_size,
         flush: match config.flush {
-            FlushDiskType::Async => FlushMode::Async {
-                interval: Duration::from_millis(config.flush_interval_ms),
-            },
+            FlushDiskType::Async => FlushMode::Async,
             FlushDiskType::Sync => FlushMode::Sync,
         },
+        flush_every: FlushEvery {
+            interval: Duration::from_millis(config.flush_interval_ms),
+            least_bytes: config.flush_least_pages * PAGE,
+            thorough: Duration::from_millis(config.flush_thorough_ms),
+        },
+        warm_segments: config.warm_segments,
+        scrub_rate: config.scrub_rate,
+        catch_up_rate: config.catch_up(),
+        accept_data_loss: false,
         cluster: config.cluster.clone(),
         set: config.group().to_owned(),
         self_name: config.raft_self_id.clone(),

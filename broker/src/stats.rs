@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::broker::{Broker, now_ms};
 use crate::config::Config;
+use crate::storage_gauges::StorageGauges;
 
 /// Distance of two samples; RocketMQ's shortest window.
 pub const SAMPLE: Duration = Duration::from_secs(10);
@@ -60,6 +61,7 @@ pub struct Stats {
     pub timers_delivered: Counter,
     pub forwarded: Counter,
     pub send_busy: Counter,
+    storage: StorageGauges,
 }
 
 impl Stats {
@@ -93,6 +95,7 @@ impl Stats {
             timers_delivered: counter!("rocketmq_timer_dequeue_total", labels()),
             forwarded: counter!("raftmq_forwarded_requests_total", labels()),
             send_busy: counter!("raftmq_send_busy_total", labels()),
+            storage: StorageGauges::new(config),
         }
     }
 
@@ -208,6 +211,7 @@ pub async fn run(broker: Arc<Broker>) {
     loop {
         tick.tick().await;
         broker.stats.sample();
+        broker.stats.storage.observe(&broker);
     }
 }
 

@@ -40,7 +40,7 @@ pub fn topic_stats(broker: &Arc<Broker>, call: Call) {
                 .queue_range(&header.topic, queue_id)
                 .unwrap_or((0, 0));
             let last = if max > min {
-                store_time_at(broker, &header.topic, queue_id, max - 1)?
+                store_time_at(broker, &header.topic, queue_id, max - 1)?.max(0)
             } else {
                 0
             };
@@ -111,7 +111,7 @@ fn stats_of(
                 .unwrap_or((0, 0));
             let consumed = broker.state().offset(group, &topic, queue_id).unwrap_or(0);
             let last = if consumed > min && consumed <= max {
-                store_time_at(broker, &topic, queue_id, consumed - 1)?
+                store_time_at(broker, &topic, queue_id, consumed - 1)?.max(0)
             } else {
                 0
             };

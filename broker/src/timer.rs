@@ -3,7 +3,8 @@
 //! Delayed messages lie in SCHEDULE_TOPIC_XXXX and are in the applied state as timers. When one is due, the master
 //! proposes the real message together with the timer's removal, in one entry and only in its own term: either both
 //! happen or neither, and a new master starts from applied state. A timer whose proposal has no known outcome is not
-//! proposed again in the same term. Bounded batches, one proposal under way.
+//! proposed again in the same term. Bounded batches, one proposal under way: who takes timers, to deliver them or to move
+//! them ([`crate::timer_moves`]), holds [`Claims`] meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::names;
 use crate::stored_properties;
 
 /// Timers in one proposal.
-const MAX_BATCH: usize = 256;
+pub const MAX_BATCH: usize = 256;
 
 /// Bytes of messages in one proposal.
 const MAX_BATCH_BYTES: usize = 1 << 20;
@@ -31,8 +32,49 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// Pause after something went wrong.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Timers whose proposal in this term has no known outcome; the next term knows. Its lock is held from the moment timers
+/// are read until the outcome of their proposal, so that none is taken twice.
+#[derive(Default)]
+pub struct Claims {
+    term: u64,
+    unknown: BTreeSet<TimerKey>,
+}
+
+impl Claims {
+    /// To be called first, with the lock just taken.
+    pub fn enter(&mut self, term: u64) {
+        if self.term != term {
+            self.term = term;
+            self.unknown.clear();
+        }
+    }
+
+    pub fn is_unknown(&self, key: &TimerKey) -> bool {
+        self.unknown.contains(key)
+    }
+
+    pub fn add_unknown(&mut self, keys: Vec<TimerKey>) {
+        self.unknown.extend(keys);
+    }
+
+    /// Forgets what is no longer pending among those before `position`, which are all in `pending`.
+    pub fn settle_before(&mut self, position: u64, pending: &BTreeSet<TimerKey>) {
+        self.unknown
+            .retain(|k| k.physical_offset as u64 >= position || pending.contains(k));
+    }
+
+    /// Forgets what is no longer pending among those due: `due` are the first `limit` of them.
+    fn settle_due(&mut self, due: &[TimerKey], now_ms: i64, limit: usize) {
+        let last = due.last().copied();
+        self.unknown.retain(|key| {
+            let seen = due.len() < limit || last.is_some_and(|last| *key <= last);
+            key.deliver_at_ms > now_ms || !seen || due.contains(key)
+        });
+    }
+}
+
 /// A due timer's fate.
-enum Due {
+pub enum Due {
     Deliver(Box<NewMessage>),
     /// Its topic is gone, or it says no topic: nothing to deliver.
     Drop,
@@ -63,64 +105,59 @@ fn leads_in(broker: &Broker, term: u64) -> bool {
 
 /// One term of leadership.
 async fn lead(broker: &Arc<Broker>, term: u64) {
-    // Timers proposed in this term whose outcome is not known. The next term knows.
-    let mut unknown: BTreeSet<TimerKey> = BTreeSet::new();
     while leads_in(broker, term) {
-        let limit = MAX_BATCH + unknown.len();
+        let mut claims = broker.timers.lock().await;
+        claims.enter(term);
+        let limit = MAX_BATCH + claims.unknown.len();
+        let now = now_ms();
         let state = broker.state().clone();
-        let due = blocking(move || state.due_timers(now_ms(), limit)).await;
+        let due = blocking(move || state.due_timers(now, limit)).await;
         let mut due = match due {
             Some(Ok(due)) => due,
             Some(Err(e)) => {
                 tracing::error!(error = %e, "due timers cannot be read");
+                drop(claims);
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
             None => return,
         };
-        unknown.retain(|key| due.contains(key));
-        due.retain(|key| !unknown.contains(key));
+        claims.settle_due(&due, now, limit);
+        let found = due.len();
+        due.retain(|key| !claims.is_unknown(key));
         due.truncate(MAX_BATCH);
-        if due.is_empty() {
-            sleep(broker).await;
-            continue;
-        }
-        if !deliver(broker, term, due, &mut unknown).await {
-            tokio::time::sleep(PAUSE).await;
+        let delivered = match due.is_empty() {
+            true => None,
+            false => Some(deliver(broker, term, due, &mut claims).await),
+        };
+        drop(claims);
+        match delivered {
+            Some(true) => {}
+            None if found == 0 => sleep(broker).await,
+            _ => tokio::time::sleep(PAUSE).await,
         }
     }
 }
 
 /// Delivers a batch; false when a pause is due.
-async fn deliver(
-    broker: &Arc<Broker>,
-    term: u64,
-    due: Vec<TimerKey>,
-    unknown: &mut BTreeSet<TimerKey>,
-) -> bool {
+async fn deliver(broker: &Arc<Broker>, term: u64, due: Vec<TimerKey>, claims: &mut Claims) -> bool {
     let shared = broker.clone();
-    let Some((keys, messages, unreadable)) = blocking(move || read_batch(&shared, due)).await
-    else {
+    let Some(batch) = blocking(move || read_batch(&shared, due, restore)).await else {
         return false;
     };
-    if keys.is_empty() {
+    if batch.keys.is_empty() {
         return false;
     }
-    let count = messages.len() as u64;
-    let proposal = Proposal {
-        messages,
-        commands: vec![Command::TimerDone { keys: keys.clone() }],
-        ack: Some(AckLevel::Majority),
-        only_term: Some(term),
-        deadline: Instant::now() + broker.config.ack_timeout(),
-    };
+    let count = batch.messages.len() as u64;
+    let unreadable = batch.unreadable;
+    let (keys, proposal) = batch.proposal(broker, term);
     match propose(broker, proposal).await {
         Some(Ok(_)) => {
             broker.stats.timers_delivered.increment(count);
             unreadable == 0
         }
         Some(Err(ProposeError::Unknown)) | None => {
-            unknown.extend(keys);
+            claims.add_unknown(keys);
             false
         }
         Some(Err(e)) => {
@@ -130,7 +167,14 @@ async fn deliver(
     }
 }
 
-async fn propose(broker: &Broker, proposal: Proposal) -> Option<Result<Vec<Placed>, ProposeError>> {
+/// What is done with a proposal's outcome.
+pub type Proposed = Box<dyn FnOnce(Result<Vec<Placed>, ProposeError>) + Send>;
+
+/// Proposes and waits for the outcome; None: the replica has ended.
+pub async fn propose(
+    broker: &Broker,
+    proposal: Proposal,
+) -> Option<Result<Vec<Placed>, ProposeError>> {
     let (tx, rx) = tokio::sync::oneshot::channel();
     broker
         .replica
@@ -138,33 +182,82 @@ async fn propose(broker: &Broker, proposal: Proposal) -> Option<Result<Vec<Place
     rx.await.ok()
 }
 
+/// As [`propose`], for timers that hold the log: also when the disk is too full for other messages.
+pub async fn propose_to_make_room(
+    broker: &Broker,
+    proposal: Proposal,
+) -> Option<Result<Vec<Placed>, ProposeError>> {
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    let done = Box::new(move |result| drop(tx.send(result)));
+    broker
+        .retention
+        .propose_to_make_room(broker, proposal, done);
+    rx.await.ok()
+}
+
 /// Runs `work` on a blocking thread; None: it panicked or the runtime stops.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }
 
-fn read_batch(broker: &Broker, due: Vec<TimerKey>) -> (Vec<TimerKey>, Vec<NewMessage>, usize) {
-    let (mut keys, mut messages) = (Vec::with_capacity(due.len()), Vec::with_capacity(due.len()));
-    let (mut bytes, mut unreadable) = (0, 0);
-    for key in due {
-        match read(broker, &key) {
+/// Timers that are taken together.
+#[derive(Default)]
+pub struct Batch {
+    pub keys: Vec<TimerKey>,
+    /// What is stored in their stead.
+    pub messages: Vec<NewMessage>,
+    /// Timers whose message cannot be read now.
+    pub unreadable: usize,
+}
+
+impl Batch {
+    /// The timers, and the one entry that ends them: in this term or not at all.
+    pub fn proposal(self, broker: &Broker, term: u64) -> (Vec<TimerKey>, Proposal) {
+        let keys = self.keys.clone();
+        let proposal = Proposal {
+            messages: self.messages,
+            commands: vec![Command::TimerDone { keys: self.keys }],
+            ack: Some(AckLevel::Majority),
+            only_term: Some(term),
+            deadline: Instant::now() + broker.config.ack_timeout(),
+        };
+        (keys, proposal)
+    }
+}
+
+/// Reads the messages of as many of these timers as fit into one proposal; `make` says what becomes of each.
+pub fn read_batch(
+    broker: &Broker,
+    timers: Vec<TimerKey>,
+    make: impl Fn(&Broker, &Bytes, &StoredRecord<'_>) -> Due,
+) -> Batch {
+    // An entry lies within one segment.
+    let most = MAX_BATCH_BYTES.min(broker.config.segment_size as usize / 2);
+    let mut batch = Batch::default();
+    let mut bytes = 0;
+    for key in timers {
+        match read(broker, &key, &make) {
             Due::Deliver(message) => {
                 let size = message.encoded_len();
-                if !messages.is_empty() && bytes + size > MAX_BATCH_BYTES {
+                if !batch.messages.is_empty() && bytes + size > most {
                     break;
                 }
                 bytes += size;
-                messages.push(*message);
-                keys.push(key);
+                batch.messages.push(*message);
+                batch.keys.push(key);
             }
-            Due::Drop => keys.push(key),
-            Due::Unreadable => unreadable += 1,
+            Due::Drop => batch.keys.push(key),
+            Due::Unreadable => batch.unreadable += 1,
         }
     }
-    (keys, messages, unreadable)
+    batch
 }
 
-fn read(broker: &Broker, key: &TimerKey) -> Due {
+fn read(
+    broker: &Broker,
+    key: &TimerKey,
+    make: impl Fn(&Broker, &Bytes, &StoredRecord<'_>) -> Due,
+) -> Due {
     let position = key.physical_offset;
     let bytes = match broker.replica.read_record_at(position) {
         Ok(bytes) => bytes,
@@ -174,7 +267,7 @@ fn read(broker: &Broker, key: &TimerKey) -> Due {
         }
     };
     match StoredRecord::parse(&bytes) {
-        Ok(record) => restore(broker, &bytes, &record),
+        Ok(record) => make(broker, &bytes, &record),
         Err(e) => {
             tracing::error!(position, error = %e, "a delayed message cannot be decoded");
             Due::Unreadable
@@ -234,5 +327,39 @@ async fn sleep(broker: &Arc<Broker>) {
     tokio::select! {
         () = changed => {}
         () = tokio::time::sleep(wait) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(at: i64) -> TimerKey {
+        TimerKey {
+            deliver_at_ms: at,
+            physical_offset: at * 10,
+        }
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_kept_until_the_timer_is_seen_gone() {
+        let mut claims = Claims::default();
+        claims.enter(3);
+        claims.add_unknown(vec![key(1), key(2), key(5), key(9)]);
+        // 1 is gone, 2 pends, 5 is beyond what was looked at, 9 is not due.
+        claims.settle_due(&[key(2), key(3)], 8, 2);
+        assert_eq!(
+            [1, 2, 5, 9].map(|n| claims.is_unknown(&key(n))),
+            [false, true, true, true]
+        );
+        // With room left in the answer, all that is due was looked at.
+        claims.settle_due(&[key(2), key(3)], 8, 4);
+        assert!(!claims.is_unknown(&key(5)) && claims.is_unknown(&key(9)));
+        claims.settle_before(90, &BTreeSet::new());
+        assert!(!claims.is_unknown(&key(2)) && claims.is_unknown(&key(9)));
+        claims.enter(3);
+        assert!(claims.is_unknown(&key(9)));
+        claims.enter(4);
+        assert!(!claims.is_unknown(&key(9)), "the next term knows");
     }
 }

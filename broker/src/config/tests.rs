@@ -112,7 +112,7 @@ fn bad_values_name_key_value_and_range() {
 fn unknown_keys_are_named_and_known_ones_are_not() {
     let (_, notes) = from(&[
         ("brokerNmae", "x"),
-        ("deleteWhen", "04"),
+        ("haListenPort", "10912"),
         ("brokerId", "1"),
         ("enableDLegerCommitLog", "true"),
     ])
@@ -120,6 +120,54 @@ fn unknown_keys_are_named_and_known_ones_are_not() {
     assert_eq!(notes.warnings.len(), 1);
     assert!(notes.warnings[0].contains("brokerNmae"));
     assert_eq!(notes.infos.len(), 3);
+}
+
+#[test]
+fn storage_keys_are_rocketmqs() {
+    let (config, notes) = from(&[]).unwrap();
+    assert_eq!(
+        (
+            config.flush_least_pages,
+            config.flush_thorough_ms,
+            config.warm_segments,
+            config.catch_up(),
+            config.file_reserved_hours,
+            config.delete_when.text(),
+            config.clean_interval_ms,
+        ),
+        (4, 10_000, false, 0, 72, "04", 10_000)
+    );
+    assert_eq!(
+        (
+            config.disk_max_used,
+            config.disk_clean_forcibly,
+            config.disk_warning,
+            config.clean_forcibly
+        ),
+        (75, 85, 95, true)
+    );
+    assert_eq!((config.max_query, config.default_query), (64, 32));
+    assert_eq!(config.scrub_rate, 8 << 20);
+    assert!(notes.infos.is_empty());
+    let (config, notes) = from(&[
+        ("flushCommitLogLeastPages", "0"),
+        ("haFlowControlEnable", "true"),
+        ("maxHaTransferByteInSecond", "1048576"),
+        ("fileReservedTime", "48"),
+        ("deleteWhen", "04;16"),
+        ("diskMaxUsedSpaceRatio", "98"),
+        ("scrubBytesPerSecond", "0"),
+        ("messageIndexEnable", "false"),
+    ])
+    .unwrap();
+    assert_eq!(config.catch_up(), 1 << 20);
+    assert!(config.delete_when.has(16) && !config.delete_when.has(5));
+    assert_eq!((config.scrub_rate, config.flush_least_pages), (0, 0));
+    assert!(notes.infos[0].contains("messageIndexEnable=false"));
+    assert!(error(&[("deleteWhen", "25")]).contains("deleteWhen=25"));
+    assert!(error(&[("fileReservedTime", "-1")]).contains("fileReservedTime=-1"));
+    assert!(error(&[("diskSpaceWarningLevelRatio", "101")]).contains("from 1 to 100"));
+    assert!(error(&[("cleanResourceInterval", "10")]).contains("1000"));
 }
 
 #[test]

@@ -1,82 +1,11 @@
 //! Three replicas in one process: what a replica that does not lead does with requests.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use raftmq_broker::{Birth, Service};
 use raftmq_remoting::codes::request;
-use tempfile::TempDir;
 
-use crate::harness::{Client, Pull, Send, config, records, remark};
-
-struct Cluster {
-    services: Vec<Option<Service>>,
-    _dirs: Vec<TempDir>,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let listeners: Vec<TcpListener> = (0..3)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .collect();
-        let peers: Vec<String> = listeners
-            .iter()
-            .enumerate()
-            .map(|(n, l)| format!("n{n}-127.0.0.1:{}", l.local_addr().unwrap().port()))
-            .collect();
-        drop(listeners);
-        let dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
-        let mut services = Vec::new();
-        for (n, dir) in dirs.iter().enumerate() {
-            let mut config = config(dir);
-            config.raft_peers = peers.join(";");
-            config.raft_self_id = format!("n{n}");
-            services.push(Some(
-                Service::start(config, Birth::FromPeers)
-                    .await
-                    .expect("a replica starts"),
-            ));
-        }
-        let cluster = Self {
-            services,
-            _dirs: dirs,
-        };
-        cluster.wait_for_leader().await;
-        cluster
-    }
-
-    fn running(&self) -> impl Iterator<Item = (usize, &Service)> {
-        self.services
-            .iter()
-            .enumerate()
-            .filter_map(|(n, s)| s.as_ref().map(|s| (n, s)))
-    }
-
-    async fn wait_for_leader(&self) -> usize {
-        let end = Instant::now() + Duration::from_secs(30);
-        loop {
-            let leader = self.running().find(|(_, s)| {
-                s.broker().replica.is_serving()
-                    && s.broker().state().group("CID_RMQ_SYS_TRANS").is_some()
-            });
-            if let Some((n, _)) = leader {
-                return n;
-            }
-            assert!(Instant::now() < end, "no leader");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn client(&self, n: usize) -> Client {
-        Client::new(&self.services[n].as_ref().unwrap().addr().to_string())
-    }
-
-    async fn stop(self) {
-        for service in self.services.into_iter().flatten() {
-            service.stop().await.unwrap();
-        }
-    }
-}
+use crate::harness::{Pull, Send, records, remark};
+use crate::replicas::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn followers_pass_requests_on_and_outlive_their_master() {

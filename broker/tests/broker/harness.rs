@@ -154,10 +154,20 @@ impl TestBroker {
         Client::new(&self.addr())
     }
 
-    pub async fn restart(&mut self) {
-        self.stop().await;
+    /// Directory of the store.
+    pub fn store_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// Starts again after [`TestBroker::stop`].
+    pub async fn start_again(&mut self) {
         self.service = Some(serve(&self.dir, self.change).await);
         self.client = Client::new(&self.addr());
+    }
+
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        self.start_again().await;
     }
 
     pub async fn stop(&mut self) {
