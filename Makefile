@@ -1,5 +1,5 @@
 # Names for what a person types. Everything honours CARGO_TARGET_DIR.
-.PHONY: build test lint fmt demo serve interop failover bench bench-compare clean
+.PHONY: build test lint fmt demo serve interop failover bench bench-compare bench-store bench-cold-reads bench-catch-up clean
 
 build:            ## binaries mqbroker, mqnamesrv and the tools
 	cargo build --release --workspace
@@ -20,5 +20,11 @@ bench:            ## micro-benchmarks
 	cargo bench -p raftmq-benches
 bench-compare:    ## side by side with the Java broker
 	./benches/compare
+bench-store:      ## the storage without a broker around it
+	./benches/store-all
+bench-cold-reads: ## producers while a consumer drains what is only on disk
+	./benches/cold-reads
+bench-catch-up:   ## a replica that was away, and what its return costs
+	./benches/catch-up
 clean:
 	cargo clean

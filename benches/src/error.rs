@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use raftmq_client::ClientError;
+use raftmq_store::StoreError;
 
 /// A run that cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub enum BenchError {
     /// A call of the client failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The arguments make no sense.
     #[error("{0}")]
     Usage(String),

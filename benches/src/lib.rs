@@ -3,9 +3,15 @@
 //! [`cluster`] starts a name server and broker sets from the binaries beside this program and ends them again;
 //! [`process`] is one of them and [`proc_stat`] what it costs; [`tally`] knows of every message of a run what became of
 //! it; [`traffic`] is the producer and the consumer that feed the tally. `mqdemo` and `mqbench` are made of these.
+//!
+//! Besides: a replica's store without a broker. [`local`] opens and fills one, [`feed`] makes the messages, and
+//! [`page_cache`] lets the next reader find the disk cold. `storebench` and the micro-benchmarks are made of these.
 
 pub mod cluster;
 mod error;
+pub mod feed;
+pub mod local;
+pub mod page_cache;
 pub mod proc_stat;
 pub mod process;
 pub mod stop;

@@ -44,6 +44,36 @@ fn cpu_of(stat: &str) -> Option<Duration> {
     Some(Duration::from_millis(sum * 1000 / TICKS_PER_SECOND))
 }
 
+/// What this process had written and read, bytes: of the disk, not of the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskIo {
+    /// Fetched from the disk.
+    pub read: u64,
+    /// Pages made dirty; what was truncated before it was written out counts all the same.
+    pub written: u64,
+}
+
+impl DiskIo {
+    /// Of this process so far; None when the system does not say.
+    pub fn own() -> Option<Self> {
+        let io = std::fs::read_to_string("/proc/self/io").ok()?;
+        let field = |name: &str| {
+            let line = io.lines().find_map(|l| l.strip_prefix(name))?;
+            line.trim().parse().ok()
+        };
+        Some(Self {
+            read: field("read_bytes:")?,
+            written: field("write_bytes:")?,
+        })
+    }
+}
+
+/// Open descriptors of this process.
+pub fn own_descriptors() -> usize {
+    // The listing itself has one.
+    std::fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count().saturating_sub(1))
+}
+
 fn rss_of(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -66,5 +96,6 @@ mod tests {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.rss > 100_000);
         assert_eq!(Usage::of(u32::MAX), None);
+        assert!(own_descriptors() >= 3);
     }
 }

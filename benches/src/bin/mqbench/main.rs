@@ -1,6 +1,7 @@
 //! `mqbench`: load for any RocketMQ broker over the classic protocol, and what it costs.
 
 mod consume;
+mod pace;
 mod probe;
 mod produce;
 mod report;
@@ -17,7 +18,8 @@ use raftmq_remoting::body::TopicConfig;
 /// Exit status after Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
-/// Sends with a fixed number of messages under way, or drains a topic.
+/// Sends with a fixed number of messages under way or at a fixed rate, or drains a topic. SIGUSR1 ends what is measured of
+/// a --mode produce early.
 #[derive(Parser, Clone)]
 #[command(name = "mqbench", version)]
 struct Args {
@@ -37,9 +39,18 @@ struct Args {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..=1024))]
     queues: i32,
 
-    /// Messages under way at any time.
+    /// Messages under way at any time; with --rate, at most.
     #[arg(short = 'w', long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     inflight: u32,
+
+    /// Start this many messages a second, whatever the answers do; a latency counts from when its message was due. What
+    /// fails is not sent again.
+    #[arg(long, conflicts_with = "messages", value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    rate: Option<u32>,
+
+    /// Stop after this many messages were sent; --seconds is the longest time then.
+    #[arg(long)]
+    messages: Option<u64>,
 
     /// Body of a message, bytes.
     #[arg(short = 's', long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=4_194_304))]
@@ -98,6 +109,8 @@ enum Mode {
     Consume,
     /// Wait until a message is accepted.
     Probe,
+    /// Print the topic's masters, set=host:port.
+    Masters,
 }
 
 fn main() -> ExitCode {
@@ -139,6 +152,13 @@ async fn run(args: &Args) -> Result<ExitCode, BenchError> {
             Mode::Consume => Some(consume::run(args).await?),
             Mode::Probe => {
                 probe::run(args).await?;
+                None
+            }
+            Mode::Masters => {
+                let admin = Admin::new(&args.namesrv)?;
+                for (set, (addr, _)) in produce::masters(&admin, &args.topic).await? {
+                    println!("{set}={addr}");
+                }
                 None
             }
         })

@@ -1,4 +1,5 @@
-//! Sending in a closed loop: each answer starts the next send, on the task that read it.
+//! Sending in a closed loop: each answer starts the next send, on the task that read it. Or in an open one: a clock does
+//! ([`super::pace`]).
 //!
 //! A [`Lane`] is a connection to a master with its share of the messages under way. Only what failed leaves the loop: it
 //! waits for the keeper, the one task here, which also connects anew, to where the route then leads.
@@ -22,8 +23,10 @@ use raftmq_remoting::{
     request_code, response_code,
 };
 
-use super::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
 use super::report::{Counted, Report, Spent, histogram, record};
+use super::{Args, pace};
 
 /// How often the keeper looks; also the pause of a sender after an error.
 const KEEPER_TICK: Duration = Duration::from_millis(5);
@@ -47,15 +50,19 @@ impl Stats {
 }
 
 /// What all lanes send.
-struct Common {
+pub struct Common {
     topic: ByteStr,
     body: Bytes,
     serialize: SerializeType,
     timeout: Duration,
-    stop: AtomicBool,
+    /// A clock starts the sends, not the answers.
+    open_loop: bool,
+    /// Messages under way that a clock started.
+    pub under_way: AtomicUsize,
+    pub stop: AtomicBool,
 }
 
-struct Lane {
+pub struct Lane {
     common: Arc<Common>,
     client: RemotingClient,
     set: ByteStr,
@@ -120,6 +127,36 @@ impl Lane {
         });
     }
 
+    /// A message that should have been sent at `due`.
+    pub fn send_due(self: &Arc<Self>, due: Instant) {
+        let Some(channel) = self.open_channel() else {
+            // The keeper connects.
+            self.waiting.store(1, Ordering::Relaxed);
+            *self
+                .stats
+                .lock()
+                .errors
+                .entry("no connection".to_owned())
+                .or_default() += 1;
+            return;
+        };
+        let lane = self.clone();
+        self.common.under_way.fetch_add(1, Ordering::Relaxed);
+        channel.invoke_with(self.command(), self.common.timeout, move |answer| {
+            lane.common.under_way.fetch_sub(1, Ordering::Relaxed);
+            let mut stats = lane.stats.lock();
+            let error = match answer {
+                Ok(answer) if answer.code == response_code::SUCCESS => {
+                    stats.ok += 1;
+                    return record(&mut stats.histogram, due.elapsed());
+                }
+                Ok(answer) => format!("code {}", answer.code),
+                Err(e) => name_of(&e).to_owned(),
+            };
+            *stats.errors.entry(error).or_default() += 1;
+        });
+    }
+
     fn answered(self: Arc<Self>, began: Instant, answer: Result<RemotingCommand, RemotingError>) {
         let error = match answer {
             Ok(answer) if answer.code == response_code::SUCCESS => {
@@ -157,8 +194,9 @@ impl Lane {
                 }
             }
         }
-        for _ in 0..self.waiting.swap(0, Ordering::Relaxed) {
-            self.send();
+        let senders = self.waiting.swap(0, Ordering::Relaxed);
+        if !self.common.open_loop {
+            (0..senders).for_each(|_| self.send());
         }
     }
 }
@@ -175,7 +213,7 @@ fn name_of(error: &RemotingError) -> &'static str {
 }
 
 /// Masters by set, and their queues for the topic.
-async fn masters(
+pub async fn masters(
     admin: &Admin,
     topic: &str,
 ) -> Result<BTreeMap<String, (String, u32)>, ClientError> {
@@ -214,6 +252,8 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
             SerializeType::Json
         },
         timeout: Duration::from_millis(args.timeout_ms),
+        open_loop: args.rate.is_some(),
+        under_way: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
     });
     let sets = masters(&admin, &args.topic).await?;
@@ -238,22 +278,33 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
             }));
         }
     }
-    // With fewer senders than lanes, the last lanes have none.
+    // With fewer senders than lanes, the last lanes have none; a clock uses all of them.
     let lane_count = lanes.len();
-    for sender in 0..usize::try_from(args.inflight).unwrap_or(1) {
+    let senders = usize::try_from(args.inflight).unwrap_or(1);
+    for sender in 0..if args.rate.is_some() {
+        lane_count
+    } else {
+        senders
+    } {
         lanes[sender % lane_count]
             .waiting
             .fetch_add(1, Ordering::Relaxed);
     }
+    let keeper = Keeper {
+        admin: &admin,
+        topic: &args.topic,
+        lanes: &lanes,
+    };
+    // Connected before the clock starts.
+    keeper.look().await;
+    let pace = args.rate.map(|rate| {
+        let sending: Vec<_> = lanes.clone();
+        pace::start(common.clone(), sending, rate, senders)
+    });
 
     let idle = Usage::of_all(&args.pids);
-    keep(
-        &admin,
-        &args.topic,
-        &lanes,
-        Duration::from_secs(args.warm_up),
-    )
-    .await;
+    let warm_up = Duration::from_secs(args.warm_up);
+    keeper.keep(warm_up, None, &mut None).await;
     for lane in &lanes {
         *lane.stats.lock() = Stats::new();
     }
@@ -261,13 +312,11 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
     let (own_before, mut servers_before, began) =
         (own(), Usage::of_all(&args.pids), Instant::now());
     servers_before.rss = idle.rss;
-    keep(
-        &admin,
-        &args.topic,
-        &lanes,
-        Duration::from_secs(args.seconds),
-    )
-    .await;
+    let mut enough = signal(SignalKind::user_defined1())
+        .map(Some)
+        .map_err(BenchError::io("SIGUSR1"))?;
+    let time = Duration::from_secs(args.seconds);
+    keeper.keep(time, args.messages, &mut enough).await;
     let time = began.elapsed();
     common.stop.store(true, Ordering::Relaxed);
     let spent = Spent {
@@ -275,6 +324,15 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
         servers_after: Usage::of_all(&args.pids),
         own: own().saturating_sub(own_before),
     };
+    if let Some(pace) = pace {
+        // The slowest answers are the last ones.
+        let deadline = Instant::now() + common.timeout;
+        while common.under_way.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
+            tokio::time::sleep(KEEPER_TICK).await;
+        }
+        // A panic has said so itself.
+        let _ = pace.join();
+    }
 
     let mut total = Stats::new();
     for lane in &lanes {
@@ -302,32 +360,57 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
     }))
 }
 
-/// The keeper, for as long as `time`.
-async fn keep(admin: &Admin, topic: &str, lanes: &[Arc<Lane>], time: Duration) {
-    let until = Instant::now() + time;
-    loop {
+/// Keeps the lanes connected.
+struct Keeper<'a> {
+    admin: &'a Admin,
+    topic: &'a str,
+    lanes: &'a [Arc<Lane>],
+}
+
+impl Keeper<'_> {
+    /// Works for as long as `time`, until this many messages are sent, or until the signal.
+    async fn keep(&self, time: Duration, messages: Option<u64>, enough: &mut Option<Signal>) {
+        let until = Instant::now() + time;
+        loop {
+            self.look().await;
+            let sent = || {
+                self.lanes
+                    .iter()
+                    .map(|lane| lane.stats.lock().ok)
+                    .sum::<u64>()
+            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || messages.is_some_and(|wanted| sent() >= wanted) {
+                return;
+            }
+            let signalled = async {
+                match enough {
+                    Some(signal) => signal.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = signalled => return,
+                () = tokio::time::sleep(left.min(KEEPER_TICK)) => {}
+            }
+        }
+    }
+
+    /// Connects what is not connected, and lets those go on that wait.
+    async fn look(&self) {
         let lost = |lane: &Arc<Lane>| {
             lane.waiting.load(Ordering::Relaxed) > 0 && lane.open_channel().is_none()
         };
-        if lanes.iter().any(lost) {
-            let found = masters(admin, topic).await.unwrap_or_default();
-            for lane in lanes {
-                lane.keep(
-                    found
-                        .get(lane.set.as_ref() as &str)
-                        .map(|(addr, _)| addr.as_str()),
-                )
-                .await;
-            }
-        } else {
-            for lane in lanes {
+        if !self.lanes.iter().any(lost) {
+            for lane in self.lanes {
                 lane.keep(None).await;
             }
-        }
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
             return;
         }
-        tokio::time::sleep(left.min(KEEPER_TICK)).await;
+        let found = masters(self.admin, self.topic).await.unwrap_or_default();
+        for lane in self.lanes {
+            let addr = found.get(lane.set.as_ref() as &str);
+            lane.keep(addr.map(|(addr, _)| addr.as_str())).await;
+        }
     }
 }
