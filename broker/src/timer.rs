@@ -293,9 +293,22 @@ fn restore(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Due {
         );
         return Due::Drop;
     }
+    let dropped = [prop::DELAY, prop::TIMER_OUT_MS];
+    let properties = stored_properties::rebuild(record.properties(), &dropped, &[]);
+    copy_to(broker, bytes, record, (topic, queue_id.max(0)), properties)
+}
+
+/// A stored message once more, for another queue and with these properties.
+pub fn copy_to(
+    broker: &Broker,
+    bytes: &Bytes,
+    record: &StoredRecord<'_>,
+    (topic, queue_id): (&str, i32),
+    properties: Bytes,
+) -> Due {
     Due::Deliver(Box::new(NewMessage {
         topic: ByteStr::from(topic),
-        queue_id: queue_id.max(0),
+        queue_id,
         flag: record.flag(),
         sys_flag: record.sys_flag(),
         born_timestamp: record.born_timestamp(),
@@ -305,11 +318,7 @@ fn restore(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Due {
         prepared_transaction_offset: record.prepared_transaction_offset(),
         body_crc: record.body_crc(),
         body: bytes.slice_ref(record.body()),
-        properties: stored_properties::rebuild(
-            record.properties(),
-            &[prop::DELAY, prop::TIMER_OUT_MS],
-            &[],
-        ),
+        properties,
     }))
 }
 

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raftmq_raft::ProposeError;
-use raftmq_remoting::ByteStr;
-use raftmq_remoting::message::{NewMessage, StoredRecord};
+use raftmq_remoting::message::StoredRecord;
 use raftmq_store::TimerKey;
 
 use crate::broker::Broker;
@@ -127,18 +126,12 @@ async fn move_batch(
 
 /// The message as it is stored.
 fn again(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Due {
-    Due::Deliver(Box::new(NewMessage {
-        topic: ByteStr::from_static(names::SCHEDULE),
-        queue_id: record.queue_id(),
-        flag: record.flag(),
-        sys_flag: record.sys_flag(),
-        born_timestamp: record.born_timestamp(),
-        born_host: record.born_host(),
-        store_host: broker.store_host,
-        reconsume_times: record.reconsume_times(),
-        prepared_transaction_offset: record.prepared_transaction_offset(),
-        body_crc: record.body_crc(),
-        body: bytes.slice_ref(record.body()),
-        properties: bytes.slice_ref(record.properties()),
-    }))
+    let properties = bytes.slice_ref(record.properties());
+    timer::copy_to(
+        broker,
+        bytes,
+        record,
+        (names::SCHEDULE, record.queue_id()),
+        properties,
+    )
 }

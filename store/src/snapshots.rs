@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::commitlog::format::read_u32;
 use crate::commitlog::marks::Mark;
 use crate::error::{Result, StoreError};
-use crate::kv::{Family, Frozen};
+use crate::kv::{self, Family, Frozen};
 use crate::vfs::{File, FileSystem};
 
 /// Snapshots kept: a trim can go to each, so retention is as fine as a 64th of the log.
@@ -31,8 +31,6 @@ const MAGIC: &[u8] = b"RMQSNAP1";
 const FRAME_BYTES: usize = 256 * 1024;
 /// Largest frame that is read, bytes.
 const MAX_FRAME: usize = 64 * 1024 * 1024;
-/// Pairs read at once from the frozen store.
-const SCAN: usize = 4096;
 const QUEUE: u8 = 255;
 const FRAME_HEADER: usize = 8;
 
@@ -225,20 +223,9 @@ impl Snapshots {
         }
         let kv = kv()?;
         for (nth, family) in Family::ALL.into_iter().enumerate() {
-            let mut from = Vec::new();
-            loop {
-                let pairs = kv.scan(family, &from, SCAN)?;
-                for (key, value) in &pairs {
-                    writer.item(nth as u8, key, value)?;
-                }
-                match pairs.last() {
-                    Some((key, _)) if pairs.len() == SCAN => {
-                        from.clone_from(key);
-                        from.push(0);
-                    }
-                    _ => break,
-                }
-            }
+            kv::for_each(kv.as_ref(), family, |key, value| {
+                writer.item(nth as u8, key, value)
+            })?;
         }
         drop(kv);
         let len = writer.finish()?;

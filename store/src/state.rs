@@ -13,15 +13,13 @@ pub use raftmq_remoting::body::{DataVersion, SubscriptionGroupConfig, TopicConfi
 
 use crate::command::{Command, OffsetCommit, TimerKey};
 use crate::error::{Result, StoreError};
-use crate::kv::{Batch, Family, Kv};
+use crate::kv::{self, Batch, Family, Kv};
 
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
 
 const TOPIC_VERSION: &[u8] = b"topic_version";
 const TRIM_TO: &[u8] = b"trim_to";
 const GROUP_VERSION: &[u8] = b"group_version";
-/// Pairs taken at once from the metadata store at start.
-const LOAD_CHUNK: usize = 4096;
 
 /// What a command touched, for those who are told.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -71,23 +69,12 @@ fn for_each(
     family: Family,
     mut visit: impl FnMut(&str, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut from = Vec::new();
-    loop {
-        let pairs = kv.scan(family, &from, LOAD_CHUNK)?;
-        for (key, value) in &pairs {
-            let name = std::str::from_utf8(key).map_err(|_| {
-                StoreError::corrupt(format!("metadata: {}", family.name()), "a key is not UTF-8")
-            })?;
-            visit(name, value)?;
-        }
-        match pairs.last() {
-            Some((key, _)) if pairs.len() == LOAD_CHUNK => {
-                from.clone_from(key);
-                from.push(0);
-            }
-            _ => return Ok(()),
-        }
-    }
+    kv::for_each(kv, family, |key, value| {
+        let name = std::str::from_utf8(key).map_err(|_| {
+            StoreError::corrupt(format!("metadata: {}", family.name()), "a key is not UTF-8")
+        })?;
+        visit(name, value)
+    })
 }
 
 impl State {
@@ -185,19 +172,12 @@ impl State {
     /// [`StoreError::Metadata`].
     pub fn timers_before(&self, position: u64) -> Result<Vec<TimerKey>> {
         let mut found = Vec::new();
-        let mut from = Vec::new();
-        loop {
-            let pairs = self.kv.scan(Family::Timers, &from, LOAD_CHUNK)?;
-            let keys = pairs.iter().filter_map(|(key, _)| TimerKey::decode(key));
-            found.extend(keys.filter(|key| (key.physical_offset as u64) < position));
-            match pairs.last() {
-                Some((key, _)) if pairs.len() == LOAD_CHUNK => {
-                    from.clone_from(key);
-                    from.push(0);
-                }
-                _ => return Ok(found),
-            }
-        }
+        kv::for_each(self.kv.as_ref(), Family::Timers, |key, _| {
+            let key = TimerKey::decode(key);
+            found.extend(key.filter(|key| (key.physical_offset as u64) < position));
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// One topic.

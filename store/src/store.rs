@@ -17,7 +17,7 @@ use crate::consume_queue::QueueTable;
 use crate::directory::DirectoryLock;
 use crate::error::{Result, StoreError};
 use crate::key_index::KeyIndex;
-use crate::kv::{Batch, Family, Kv, RocksKv};
+use crate::kv::{Family, Kv, RocksKv};
 use crate::machine::{Applied, Machine, Parts};
 use crate::scrub;
 use crate::snapshots::Snapshots;
@@ -416,9 +416,7 @@ fn open_kv(env: &Env, dir: &Path) -> Result<Arc<dyn Kv>> {
             .rename(dir, &aside)
             .map_err(|e| StoreError::io("set the metadata store aside", e))?;
     }
-    let kv = (env.open_kv)(dir)?;
-    kv.write(&Batch::default())?;
-    Ok(kv)
+    (env.open_kv)(dir)
 }
 
 fn abort_path(dir: &Path) -> PathBuf {

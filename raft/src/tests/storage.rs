@@ -46,6 +46,24 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+async fn open_three(dir: &Path, peers: &[Peer]) -> Vec<Option<Replica>> {
+    let mut replicas = Vec::new();
+    for nth in 0..3 {
+        replicas.push(Some(open_small(dir, peers, nth).await));
+    }
+    replicas
+}
+
+/// Waits until every replica has what the first has now; where that ends.
+async fn until_all_have_it(replicas: &[Option<Replica>]) -> u64 {
+    let end = replicas[0].as_ref().map_or(0, |r| r.log_range().1);
+    until("all have it", || {
+        replicas.iter().flatten().all(|r| r.log_range().1 >= end)
+    })
+    .await;
+    end as u64
+}
+
 async fn close(replica: &mut Option<Replica>) {
     if let Some(replica) = replica.take() {
         replica.shutdown().await.expect("closes");
@@ -68,10 +86,7 @@ fn segment(dir: &Path, name: &str, nth: u64) -> std::path::PathBuf {
 async fn a_damaged_log_is_repaired_from_the_other_replicas() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open_small(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_three(dir.path(), &peers).await;
     let mut sent = Vec::new();
     fill(&replicas, &mut sent, 200).await;
     let follower = (serving(&replicas).await + 1) % 3;
@@ -157,20 +172,10 @@ fn lose_power(dir: &Path, name: &str, keep: u64) {
 async fn who_lost_its_end_in_a_power_cut_does_not_elect_a_leader_without_it() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open_small(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_three(dir.path(), &peers).await;
     let mut sent = Vec::new();
     fill(&replicas, &mut sent, 20).await;
-    let early = replicas[0].as_ref().map_or(0, |r| r.log_range().1) as u64;
-    until("all have it", || {
-        replicas
-            .iter()
-            .flatten()
-            .all(|r| r.log_range().1 as u64 >= early)
-    })
-    .await;
+    until_all_have_it(&replicas).await;
     // One replica is away while the rest is acknowledged by the two others.
     let leader = serving(&replicas).await;
     let (away, loser) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -209,20 +214,10 @@ async fn who_lost_its_end_in_a_power_cut_does_not_elect_a_leader_without_it() {
 async fn after_a_power_cut_of_all_the_most_complete_log_is_elected() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open_small(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_three(dir.path(), &peers).await;
     let mut sent = Vec::new();
     fill(&replicas, &mut sent, 20).await;
-    let early = replicas[0].as_ref().map_or(0, |r| r.log_range().1) as u64;
-    until("all have it", || {
-        replicas
-            .iter()
-            .flatten()
-            .all(|r| r.log_range().1 as u64 >= early)
-    })
-    .await;
+    let early = until_all_have_it(&replicas).await;
     fill(&replicas, &mut sent, 20).await;
     let full = serving(&replicas).await;
     for replica in &mut replicas {
@@ -260,10 +255,7 @@ async fn after_a_power_cut_of_all_the_most_complete_log_is_elected() {
 async fn a_replica_that_was_away_past_the_trimmed_log_catches_up_through_a_snapshot() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open_small(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_three(dir.path(), &peers).await;
     let mut sent = Vec::new();
     fill(&replicas, &mut sent, 10).await;
     let leader = serving(&replicas).await;

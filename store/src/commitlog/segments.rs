@@ -331,6 +331,23 @@ impl Segments {
         Ok(segment)
     }
 
+    /// Fsyncs `[from, to)` as far as there are files; returns up to where. What is purged need not be synced any more.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn sync(&self, from: u64, to: u64) -> Result<u64> {
+        let mut position = from.max(self.first_base().unwrap_or(0));
+        while position < to {
+            let Some(segment) = self.containing(position) else {
+                break;
+            };
+            let synced = segment.file.sync_data();
+            synced.map_err(|e| StoreError::io(format!("fdatasync segment {}", segment.base), e))?;
+            position = to.min(segment.base + segment.size);
+        }
+        Ok(position)
+    }
+
     /// Takes segments for which `doomed(base)` holds out of the list; [`Segments::unlink_doomed`] deletes the files.
     pub fn forget(&self, doomed: impl Fn(u64) -> bool) {
         let mut list = self.list.write();

@@ -173,19 +173,8 @@ impl Shared {
     pub(super) fn flush_written(&self) -> Result<()> {
         let epoch = self.progress.epoch.load(Ordering::Acquire);
         let written = self.progress.written.load(Ordering::Acquire);
-        // What is purged need not be synced any more.
-        let first = self.segments.first_base().unwrap_or(0);
-        let mut position = self.progress.durable.load(Ordering::Acquire).max(first);
-        while position < written {
-            let Some(segment) = self.segments.containing(position) else {
-                break;
-            };
-            let synced = segment.file.sync_data();
-            synced.map_err(|e| {
-                crate::StoreError::io(format!("fdatasync segment {}", segment.base), e)
-            })?;
-            position = written.min(segment.base + segment.size);
-        }
+        let durable = self.progress.durable.load(Ordering::Acquire);
+        let position = self.segments.sync(durable, written)?;
         // After a truncation in between the same positions hold other bytes: the next round syncs those.
         let _moving = self.progress.moving.lock();
         if self.progress.epoch.load(Ordering::Acquire) == epoch {

@@ -376,26 +376,12 @@ impl SegmentWriter {
         }
         self.progress.written.store(end, Ordering::Release);
         if sync && self.policy == FlushPolicy::Async {
-            self.sync_upto(end)?;
+            let durable = self.progress.durable.load(Ordering::Acquire);
+            let position = self.segments.sync(durable, end)?;
+            self.progress.durable.fetch_max(position, Ordering::AcqRel);
         }
         self.mark(end)?;
         self.look_ahead(end);
-        Ok(())
-    }
-
-    /// Fsyncs what the flusher has not yet.
-    fn sync_upto(&self, end: u64) -> Result<()> {
-        let mut position = self.progress.durable.load(Ordering::Acquire);
-        position = position.max(self.segments.first_base().unwrap_or(0));
-        while position < end {
-            let Some(segment) = self.segments.containing(position) else {
-                break;
-            };
-            let synced = segment.file.sync_data();
-            synced.map_err(|e| StoreError::io(format!("fdatasync segment {}", segment.base), e))?;
-            position = segment.base + segment.size;
-        }
-        self.progress.durable.fetch_max(end, Ordering::AcqRel);
         Ok(())
     }
 

@@ -93,5 +93,33 @@ pub trait Kv: Send + Sync {
     fn freeze(&self, dir: &Path) -> Result<Frozen>;
 }
 
+/// Pairs taken at once by [`for_each`].
+const CHUNK: usize = 4096;
+
+/// Visits all pairs of a family in key order, some at a time.
+///
+/// # Errors
+/// The store's, or the visitor's.
+pub fn for_each(
+    kv: &dyn Kv,
+    family: Family,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut from = Vec::new();
+    loop {
+        let pairs = kv.scan(family, &from, CHUNK)?;
+        for (key, value) in &pairs {
+            visit(key, value)?;
+        }
+        match pairs.last() {
+            Some((key, _)) if pairs.len() == CHUNK => {
+                from.clone_from(key);
+                from.push(0);
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
 /// Opens the content of a [`Kv`] as it was when it was frozen.
 pub type Frozen = Box<dyn FnOnce() -> Result<Box<dyn Kv>> + Send>;

@@ -18,16 +18,14 @@ fn kind(path: &Path) -> &'static str {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
     let text = path.strip_prefix(dir()).unwrap_or(path).to_string_lossy();
     match name {
-        "vote" | "format" | "marker" | "checkpoint" | "log_start" | "damage" | "abort"
-        | "table" => match name {
-            "vote" => "vote",
-            "format" => "format",
-            "marker" => "marker",
-            "checkpoint" => "checkpoint",
-            "log_start" => "log_start",
-            "table" => "queue table",
-            _ => "small",
-        },
+        "vote" => "vote",
+        "format" => "format",
+        "marker" => "marker",
+        "checkpoint" => "checkpoint",
+        "log_start" => "log_start",
+        "anchor" => "anchor",
+        "table" => "queue table",
+        "damage" | "abort" => "small",
         _ if name.ends_with(".idx") => "sparse index",
         _ if name.ends_with(".snap") => "snapshot",
         _ if text.starts_with("commitlog/segments") => "segment",
