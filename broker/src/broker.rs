@@ -3,10 +3,13 @@
 //! One for the process, behind an `Arc`; made by [`crate::service`]. It owns no thread. Everything in it is safe to use
 //! from the connections' read tasks: locks are short and never held across I/O or an await.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use raftmq_raft::{AckLevel, Proposal, ProposeError, Replica};
 use raftmq_remoting::codes::response;
 use raftmq_remoting::message::NewMessage;
@@ -20,11 +23,13 @@ use crate::cold_reads::ColdReads;
 use crate::config::Config;
 use crate::creation::Creations;
 use crate::forward::Forwarder;
+use crate::health::Standing;
 use crate::lock::QueueLocks;
 use crate::offset::OffsetCommits;
 use crate::register::Shown;
 use crate::retention::Retention;
 use crate::room::Room;
+use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stats::Stats;
 use crate::stored_properties::Stamps;
@@ -40,7 +45,7 @@ const DISK_FULL: &str = "service not available now: the broker's disk is full, m
 /// See the module's text.
 pub struct Broker {
     pub me: Weak<Broker>,
-    pub config: Config,
+    pub settings: Settings,
     /// What clients are told to connect to; part of every message id.
     pub store_host: SocketAddr,
     pub replica: Replica,
@@ -54,16 +59,28 @@ pub struct Broker {
     pub cold_reads: ColdReads,
     pub shown: Shown,
     pub stats: Stats,
+    pub standing: Standing,
     /// Who takes pending timers; held while they are delivered or moved.
     pub timers: tokio::sync::Mutex<Claims>,
     pub retention: Retention,
     /// Properties every stored message gets.
     pub stamps: Stamps,
+    /// The broker is about to stop and wants its clients elsewhere.
+    pub draining: AtomicBool,
+    /// The ports are about to be closed: connections up to this id are told to go away. 0: none.
+    pub closing: AtomicU64,
+    /// Connections over which other replicas pass requests on.
+    pub forwarding: Mutex<HashSet<u64>>,
     /// The client side's runtime.
     pub runtime: Handle,
 }
 
 impl Broker {
+    /// The settings in force. They may change: take them once where two of them must fit together.
+    pub fn config(&self) -> arc_swap::Guard<Arc<Config>> {
+        self.settings.now()
+    }
+
     /// Applied state of the set, as far as this replica has it.
     pub fn state(&self) -> &Arc<State> {
         self.replica.state()
@@ -77,12 +94,12 @@ impl Broker {
 
     /// Whether clients may write here at all.
     pub fn writable(&self) -> bool {
-        perm::is_writable(self.config.permission)
+        perm::is_writable(self.config().permission)
     }
 
     /// Whether clients may read here at all.
     pub fn readable(&self) -> bool {
-        perm::is_readable(self.config.permission)
+        perm::is_readable(self.config().permission)
     }
 
     /// A proposal of messages on behalf of a call.
@@ -152,13 +169,17 @@ impl Broker {
                     "[OVERLOAD]too many requests wait to be stored, start flow control",
                 )
             }
+            ProposeError::NotEnoughInSync => call.error(
+                response::SERVICE_NOT_AVAILABLE,
+                "in-sync replicas not enough: fewer than minInSyncReplicas",
+            ),
             ProposeError::DiskFull => call.error(response::SERVICE_NOT_AVAILABLE, DISK_FULL),
             ProposeError::Unknown => call.error(response::SYSTEM_ERROR, OUTCOME_UNKNOWN),
             ProposeError::TooLarge => call.error(
                 response::MESSAGE_ILLEGAL,
                 format!(
                     "the message is too large for a segment of {} bytes",
-                    self.config.segment_size
+                    self.config().segment_size
                 ),
             ),
         }

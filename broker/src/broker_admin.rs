@@ -27,7 +27,7 @@ pub fn get_config(broker: &Arc<Broker>, call: Call) {
     let version = String::from_utf8_lossy(&json::to_bytes(&version)).into_owned();
     let answer = RemotingCommand::response(response::SUCCESS)
         .with_header(&GetBrokerConfigResponseHeader { version })
-        .with_body(broker.config.to_properties());
+        .with_body(broker.config().to_properties());
     call.reply(answer);
 }
 
@@ -93,7 +93,7 @@ fn runtime_table(broker: &Broker) -> Vec<(String, String)> {
         let ratio = format!("{:.4}", used_percent(space) / 100.0);
         put("commitLogDiskRatio", ratio.clone());
         put(
-            &format!("commitLogDiskRatio_{}", broker.config.store_dir),
+            &format!("commitLogDiskRatio_{}", broker.config().store_dir),
             ratio.clone(),
         );
         put("consumeQueueDiskRatio", ratio);

@@ -112,6 +112,13 @@ struct Tables {
     fingerprints: HashMap<u64, i32>,
 }
 
+/// How many there are of each kind.
+pub type Counts<K> = HashMap<K, usize>;
+/// Language and version.
+pub type ProducerKind = (LanguageCode, i32);
+/// Group, how it consumes, language and version.
+pub type ConsumerKind = (String, ConsumeType, LanguageCode, i32);
+
 /// All clients of this replica.
 #[derive(Default)]
 pub struct ClientManager {
@@ -234,7 +241,7 @@ impl ClientManager {
 
     /// Forgets clients that fell silent and subscriptions nobody renews.
     pub fn expire(&self, broker: &Broker, now: Instant) {
-        let limit = Duration::from_millis(broker.config.channel_expired_ms);
+        let limit = Duration::from_millis(broker.config().channel_expired_ms);
         let groups = self.forget(|client| {
             let silent = now.duration_since(client.seen) > limit;
             if silent {
@@ -271,6 +278,29 @@ impl ClientManager {
             !group.clients.is_empty()
         });
         changed
+    }
+
+    /// Connections of producers and of consumers, by what they are.
+    pub fn count_connections(&self) -> (Counts<ProducerKind>, Counts<ConsumerKind>) {
+        let tables = self.tables.read();
+        let (mut producers, mut consumers) = (Counts::new(), Counts::new());
+        for client in tables.producers.values().flat_map(HashMap::values) {
+            *producers
+                .entry((client.language, client.version))
+                .or_default() += 1;
+        }
+        for (name, group) in &tables.consumers {
+            for client in group.clients.values() {
+                let kind = (
+                    name.clone(),
+                    group.consume_type,
+                    client.language,
+                    client.version,
+                );
+                *consumers.entry(kind).or_default() += 1;
+            }
+        }
+        (producers, consumers)
     }
 
     /// What a pull needs to know; None: nobody of the group is online.
@@ -454,7 +484,7 @@ fn notify_groups(broker: &Broker, groups: Vec<(String, Vec<Channel>)>) {
 
 /// Tells a group's members to rebalance.
 fn notify(broker: &Broker, group: &str, members: Vec<Channel>) {
-    if !broker.config.notify_ids_changed {
+    if !broker.config().notify_ids_changed {
         return;
     }
     let header = NotifyConsumerIdsChangedRequestHeader {

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config_known::{KNOWN_UNUSED, NOTED, REFUSED};
+use crate::config_known::{NOTED, REFUSED, is_unused};
 use crate::delay::DelayLevels;
 use crate::delete_when::DeleteWhen;
 use crate::error::BrokerError;
@@ -38,10 +38,20 @@ pub enum FlushDiskType {
 /// Which replicas must hold a message before its send is answered (`ackQuorum`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckQuorum {
-    /// What `brokerRole` says.
+    /// What `allAckInSyncStateSet` and `brokerRole` say.
     Role,
     Leader,
     Majority,
+    /// All voters that are in sync.
+    All,
+}
+
+/// Where metrics go (`metricsExporterType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsExporter {
+    Disable,
+    /// Prometheus fetches them.
+    Prom,
 }
 
 /// A value that a settings file can hold.
@@ -134,8 +144,8 @@ impl Setting for AckQuorum {
             "" | "role" => Ok(Self::Role),
             "leader" => Ok(Self::Leader),
             "majority" => Ok(Self::Majority),
-            "all" => Err("leader or majority: ackQuorum=all is not available yet".to_owned()),
-            _ => Err("leader or majority".to_owned()),
+            "all" => Ok(Self::All),
+            _ => Err("leader, majority or all".to_owned()),
         }
     }
     fn show(&self) -> String {
@@ -143,6 +153,23 @@ impl Setting for AckQuorum {
             Self::Role => "role".to_owned(),
             Self::Leader => "leader".to_owned(),
             Self::Majority => "majority".to_owned(),
+            Self::All => "all".to_owned(),
+        }
+    }
+}
+
+impl Setting for MetricsExporter {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_uppercase().as_str() {
+            "DISABLE" => Ok(Self::Disable),
+            "PROM" => Ok(Self::Prom),
+            _ => Err("DISABLE or PROM".to_owned()),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Disable => "DISABLE".to_owned(),
+            Self::Prom => "PROM".to_owned(),
         }
     }
 }
@@ -213,7 +240,7 @@ macro_rules! settings {
 
         impl Config {
             /// Sets one key. `Ok(false)`: no such key.
-            fn set(&mut self, key: &str, value: &str) -> Result<bool, BrokerError> {
+            pub(crate) fn set(&mut self, key: &str, value: &str) -> Result<bool, BrokerError> {
                 match key {
                     $( $key $(| $alias)* => {
                         #[allow(unused_mut, unused_assignments)]
@@ -224,6 +251,11 @@ macro_rules! settings {
                     } )*
                     _ => Ok(false),
                 }
+            }
+
+            /// Whether there is such a key.
+            pub fn has(key: &str) -> bool {
+                matches!(key, $( $key $(| $alias)* )|*)
             }
 
             /// Every key with its value in force, sorted by key.
@@ -287,8 +319,19 @@ settings! {
     /// `SYNC_MASTER`: a send is answered when a majority holds it. `ASYNC_MASTER`: when the master does. Default
     /// `SYNC_MASTER`: RocketMQ's own default can lose acknowledged messages with the master, its replicated log cannot.
     role: BrokerRole = "brokerRole", BrokerRole::SyncMaster;
-    /// `leader` or `majority`; overrides what `brokerRole` says. Default: what `brokerRole` says.
+    /// `leader`, `majority` or `all` (all voters in sync); overrides what `brokerRole` says. Default: what it says.
     ack_quorum: AckQuorum = "ackQuorum", AckQuorum::Role;
+    /// RocketMQ's key for `ackQuorum=all`, where `ackQuorum` says nothing. Default false.
+    all_ack: bool = "allAckInSyncStateSet", false;
+    /// With `ackQuorum=all`: sends are refused while fewer voters are in sync. Default 1, from 1 to 9.
+    min_in_sync: u32 = "minInSyncReplicas", 1, 1..=9;
+    /// Accepted up to the majority of raftPeers, which `SYNC_MASTER` waits for in any case. Default 1, from 1 to 9.
+    in_sync: u32 = "inSyncReplicas", 1, 1..=9;
+    /// With `ackQuorum=all`: time a voter may lag before it is no longer waited for, ms. Default 1000, from 200 to 60000.
+    in_sync_timeout_ms: u64 = "inSyncTimeoutMs", 1_000, 200..=60_000;
+    /// With more log than this not committed, `ASYNC_MASTER` waits for the majority too, bytes. Default 64 MiB, up to
+    /// 64 GiB.
+    async_max_uncommitted: u64 = "asyncMaxUncommittedBytes", 64 << 20, 0..=(64 << 30);
 
     // ---- retention --------------------------------------------------------------------------------------------
     /// Hours after which a message has expired. Default 72, from 0 to 876000 (a hundred years).
@@ -311,14 +354,18 @@ settings! {
     // ---- the replicated set -----------------------------------------------------------------------------------
     /// All replicas of the set, this one included: `n0-host:port;n1-host:port` (peer ports). Default none.
     raft_peers: String = "raftPeers" | "dLegerPeers", String::new();
-    /// This replica's name in `raftPeers`. Default `n0`.
-    raft_self_id: String = "raftSelfId" | "dLegerSelfId", "n0".to_owned();
+    /// This replica's name in the set. Default: `n0` with `raftPeers` or in a set of one; one that joins is given a name.
+    raft_self_id: String = "raftSelfId" | "dLegerSelfId", String::new();
     /// Name of the replicated group. Default: brokerName.
     raft_group: String = "raftGroup" | "dLegerGroup", String::new();
     /// RocketMQ's switch for its replicated commitlog; always on here. Default true.
     dleger: bool = "enableDLegerCommitLog", true;
-    /// Replica that should lead when it can. Read, not yet used. Default none.
+    /// Name of the replica that should lead when it can. Default none.
     preferred_leader: String = "preferredLeaderId", String::new();
+    /// Voters the set should have. Default 0: as founded; at most 9.
+    replicas: u32 = "raftReplicas", 0, 0..=9;
+    /// Silence after which a voter is taken out of the set, ms. Default 0: never; else from 5000 to 604800000 (a week).
+    evict_after_ms: u64 = "replicaEvictAfterMs", 0, 0..=604_800_000;
     /// Port for the other replicas. Default 0: the port of this replica in `raftPeers`, or listenPort+1 without peers.
     peer_port: u16 = "peerListenPort", 0, 0..=65535;
     /// Local address the peer port listens on. Default: bindAddress.
@@ -339,6 +386,9 @@ settings! {
     waiting_room_ms: u64 = "waitingRoomMs", 2_000, 0..=60_000;
     /// Bytes of requests that may wait while there is no leader. Default 64 MiB, from 1 MiB to 4 GiB.
     waiting_room_bytes: usize = "waitingRoomBytes", 64 << 20, (1 << 20)..=(4 << 30);
+    /// Longest time a broker that is told to stop goes on serving clients that have not left, ms. Default 35000, from 0 to
+    /// 600000.
+    drain_timeout_ms: u64 = "drainTimeout", 35_000, 0..=600_000;
 
     // ---- topics and groups ------------------------------------------------------------------------------------
     /// Whether a send to a missing topic creates it from TBW102. Default true.
@@ -394,6 +444,16 @@ settings! {
     /// Accepted: messages are always sent from where they lie, without a copy. Default true.
     transfer_by_heap: bool = "transferMsgByHeap", true;
 
+    // ---- metrics and health -----------------------------------------------------------------------------------
+    /// `PROM`: `/metrics`, `/healthz` and `/readyz` are served over HTTP. Default `DISABLE`.
+    metrics_exporter: MetricsExporter = "metricsExporterType", MetricsExporter::Disable;
+    /// Whether `/healthz` and `/readyz` are served there without metrics too. Default false.
+    health_check: bool = "healthCheckEnable", false;
+    /// Port of these. Default 5557; 0 lets the system choose.
+    http_port: u16 = "metricsPromExporterPort", 5557, 0..=65535;
+    /// Local address that port listens on. Default: bindAddress.
+    http_host: String = "metricsPromExporterHost", String::new();
+
     // ---- clients ----------------------------------------------------------------------------------------------
     /// Whether consumers are told when their group changes. Default true.
     notify_ids_changed: bool = "notifyConsumerIdsChangedEnable", true;
@@ -404,6 +464,9 @@ settings! {
     /// Threads for client connections. Default 0: one a processor; at most 256.
     worker_threads: usize = "serverWorkerThreads", 0, 0..=256;
 }
+
+/// Least `replicaEvictAfterMs` besides 0: a restart must not cost a replica its place.
+const MIN_EVICT_MS: u64 = 5_000;
 
 /// One entry of `raftPeers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -453,15 +516,14 @@ impl Config {
                     expected: (*expected).into(),
                 });
             }
-            if config.set(key, value)? {
-                if let Some((_, note)) = NOTED.iter().find(|(k, _)| *k == key) {
-                    notes.infos.push(format!("{key}={value}: {note}"));
-                }
-            } else if KNOWN_UNUSED.binary_search(&key).is_ok() {
+            let known = config.set(key, value)?;
+            if let Some((_, note)) = NOTED.iter().find(|(k, _)| *k == key) {
+                notes.infos.push(format!("{key}={value}: {note}"));
+            } else if !known && is_unused(key) {
                 notes.infos.push(format!(
                     "{key} is a RocketMQ setting that this broker does not need; ignored"
                 ));
-            } else {
+            } else if !known {
                 notes
                     .warnings
                     .push(format!("unknown setting {key}; ignored"));
@@ -510,6 +572,9 @@ impl Config {
         if !self.peer_bind.is_empty() && self.peer_bind.parse::<IpAddr>().is_err() {
             return bad("peerBindAddress", &self.peer_bind, "an IP address");
         }
+        if !self.http_host.is_empty() && self.http_host.parse::<IpAddr>().is_err() {
+            return bad("metricsPromExporterHost", &self.http_host, "an IP address");
+        }
         if self.election_min_ms <= self.heartbeat_ms {
             return bad(
                 "electionTimeoutMinMs",
@@ -534,12 +599,24 @@ impl Config {
             }
         }
         let peers = self.peers()?;
-        if !peers.is_empty() && !peers.iter().any(|p| p.name == self.raft_self_id) {
+        if !peers.is_empty() && !peers.iter().any(|p| p.name == self.self_name(false)) {
             return bad(
                 "raftSelfId",
                 &self.raft_self_id,
                 "one of the names in raftPeers",
             );
+        }
+        let majority = peers.len() as u32 / 2 + 1;
+        if self.in_sync > majority {
+            let expected = format!(
+                "at most {majority}, the majority of raftPeers that SYNC_MASTER waits for; to wait for more replicas set \
+                 ackQuorum=all and minInSyncReplicas"
+            );
+            return bad("inSyncReplicas", &self.in_sync, &expected);
+        }
+        if (1..MIN_EVICT_MS).contains(&self.evict_after_ms) {
+            let expected = format!("0 or a whole number of at least {MIN_EVICT_MS}");
+            return bad("replicaEvictAfterMs", &self.evict_after_ms, &expected);
         }
         Ok(())
     }
@@ -589,6 +666,14 @@ impl Config {
         all
     }
 
+    /// This replica's name in the set; empty when the set is to give it one.
+    pub fn self_name(&self, founds_alone: bool) -> &str {
+        match self.raft_self_id.as_str() {
+            "" if founds_alone || !self.raft_peers.trim().is_empty() => "n0",
+            name => name,
+        }
+    }
+
     /// Name of the replicated group.
     pub fn group(&self) -> &str {
         if self.raft_group.is_empty() {
@@ -598,12 +683,13 @@ impl Config {
         }
     }
 
-    /// Whether sends are answered by the master alone.
-    pub fn acks_on_leader(&self) -> bool {
-        match self.ack_quorum {
-            AckQuorum::Leader => true,
-            AckQuorum::Majority => false,
-            AckQuorum::Role => self.role == BrokerRole::AsyncMaster,
+    /// Which replicas a send waits for; never [`AckQuorum::Role`].
+    pub fn ack(&self) -> AckQuorum {
+        match (self.ack_quorum, self.role) {
+            (AckQuorum::Role, _) if self.all_ack => AckQuorum::All,
+            (AckQuorum::Role, BrokerRole::AsyncMaster) => AckQuorum::Leader,
+            (AckQuorum::Role, BrokerRole::SyncMaster) => AckQuorum::Majority,
+            (said, _) => said,
         }
     }
 
@@ -621,6 +707,14 @@ impl Config {
             .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
+    /// Where metrics and health are served; `None`: nowhere.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        let on = self.health_check || self.metrics_exporter == MetricsExporter::Prom;
+        let host = self.http_host.parse().ok().or_else(|| self.bind_ip());
+        let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        on.then(|| SocketAddr::new(host, self.http_port))
+    }
+
     /// Port for the other replicas.
     pub fn peer_listen_port(&self) -> Result<u16, BrokerError> {
         if self.peer_port != 0 {
@@ -629,7 +723,7 @@ impl Config {
         let own = self
             .peers()?
             .into_iter()
-            .find(|p| p.name == self.raft_self_id);
+            .find(|p| p.name == self.self_name(false));
         Ok(match own.as_ref().and_then(|p| split_host_port(&p.addr)) {
             Some((_, port)) => port,
             None if self.listen_port == 0 => 0,

@@ -12,7 +12,6 @@ pub const NOTED: &[(&str, &str)] = &[
         "enableDLegerCommitLog",
         "the commitlog is always replicated here",
     ),
-    ("preferredLeaderId", "not used yet"),
     (
         "messageIndexEnable",
         "messages are always indexed by key and unique id",
@@ -20,6 +19,10 @@ pub const NOTED: &[(&str, &str)] = &[
     (
         "enablePropertyFilter",
         "SQL92 filters are not available yet and are refused",
+    ),
+    (
+        "enableAutoInSyncReplicas",
+        "ignored: ackQuorum=all waits for the replicas that are in sync, at least minInSyncReplicas",
     ),
 ];
 
@@ -42,19 +45,19 @@ pub const REFUSED: &[(&str, &str, &str)] = &[
         "false: access control is not available yet",
     ),
     (
-        "allAckInSyncStateSet",
-        "true",
-        "false: waiting for all replicas is not available yet",
-    ),
-    (
         "enableControllerMode",
         "true",
         "false: the set elects its master itself",
     ),
 ];
 
-/// RocketMQ settings this broker has no use for; sorted, for binary search.
-pub const KNOWN_UNUSED: &[&str] = &[
+/// Whether RocketMQ has this setting and this broker no use for it.
+pub fn is_unused(key: &str) -> bool {
+    KNOWN_UNUSED.binary_search(&key).is_ok()
+}
+
+/// Sorted, for binary search.
+const KNOWN_UNUSED: &[&str] = &[
     "abortFile",
     "accessMessageInMemoryHotRatio",
     "accountStatsEnable",
@@ -64,7 +67,6 @@ pub const KNOWN_UNUSED: &[&str] = &[
     "aclEnable",
     "adminBrokerThreadPoolNums",
     "adminBrokerThreadPoolQueueCapacity",
-    "allAckInSyncStateSet",
     "allowRecallWhenBrokerNotWriteable",
     "appendAckAsync",
     "appendCkAsync",
@@ -220,7 +222,6 @@ pub const KNOWN_UNUSED: &[&str] = &[
     "heartbeatThreadPoolNums",
     "heartbeatThreadPoolQueueCapacity",
     "highSpeedMode",
-    "inSyncReplicas",
     "initPopOffsetByCheckMsgInMem",
     "isBrokerContainer",
     "isInBrokerContainer",
@@ -263,15 +264,11 @@ pub const KNOWN_UNUSED: &[&str] = &[
     "metricGrpcExporterIntervalInMills",
     "metricGrpcExporterTimeOutInMills",
     "metricLoggingExporterIntervalInMills",
-    "metricsExporterType",
     "metricsGrpcExporterHeader",
     "metricsGrpcExporterTarget",
     "metricsInDelta",
     "metricsLabel",
     "metricsOtelCardinalityLimit",
-    "metricsPromExporterHost",
-    "metricsPromExporterPort",
-    "minInSyncReplicas",
     "mqVersion",
     "offsetCheckInSlave",
     "osPageCacheBusyTimeOutMills",

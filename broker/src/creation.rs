@@ -79,7 +79,7 @@ pub fn create_topic_soon(broker: &Arc<Broker>, config: TopicConfig) {
 }
 
 fn propose_topic(broker: &Arc<Broker>, name: String, config: TopicConfig) {
-    let deadline = Instant::now() + broker.config.ack_timeout();
+    let deadline = Instant::now() + broker.config().ack_timeout();
     let proposal = broker.commands(
         vec![Command::PutTopic {
             config,
@@ -133,7 +133,7 @@ pub fn group(broker: &Arc<Broker>, name: &str) -> Option<Arc<SubscriptionGroupCo
     if let Some(config) = broker.state().group(name) {
         return Some(config);
     }
-    if !broker.config.auto_create_group && !names::is_system_group(name) {
+    if !broker.config().auto_create_group && !names::is_system_group(name) {
         return None;
     }
     if !names::is_group_name(name) {
@@ -163,7 +163,7 @@ fn create_group_soon(broker: &Arc<Broker>, config: SubscriptionGroupConfig) {
             return;
         }
     }
-    let deadline = Instant::now() + broker.config.ack_timeout();
+    let deadline = Instant::now() + broker.config().ack_timeout();
     let proposal = broker.commands(
         vec![Command::PutGroup {
             config,

@@ -4,16 +4,18 @@
 //! had to wait. Whatever is not in the table is answered with code 3.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use raftmq_remoting::channel::Channel;
 use raftmq_remoting::codes::{request, response};
+use raftmq_remoting::command::LanguageCode;
 use raftmq_remoting::server::{Handler, Request};
 
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::{
     broker_admin, client_manager, connection_admin, group_admin, lock, message_admin, offset, pull,
-    retention, send, send_back, stats_admin, topic_admin,
+    raft_admin, retention, send, send_back, settings, stats_admin, topic_admin,
 };
 
 /// Which replica may run a handler.
@@ -71,6 +73,7 @@ pub const TABLE: &[Entry] = &[
         topic_admin::put_list,
     ),
     entry(request::GET_ALL_TOPIC_CONFIG, Here, topic_admin::get_all),
+    entry(request::UPDATE_BROKER_CONFIG, Leader, settings::update),
     entry(request::GET_BROKER_CONFIG, Here, broker_admin::get_config),
     entry(
         request::GET_BROKER_RUNTIME_INFO,
@@ -95,7 +98,8 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(
         request::GET_CONSUMER_LIST_BY_GROUP,
-        Here,
+        // A replica that has just started has not heard of all clients yet.
+        Leader,
         client_manager::consumer_list,
     ),
     entry(request::LOCK_BATCH_MQ, Leader, lock::lock),
@@ -180,6 +184,11 @@ pub const TABLE: &[Entry] = &[
         group_admin::get,
     ),
     main_port(request::LITE_PULL_MESSAGE, Here, pull::pull),
+    entry(request::RAFT_STATUS, Here, raft_admin::status),
+    // They are passed on with a deadline of their own.
+    entry(request::RAFT_TRANSFER_LEADER, Here, raft_admin::transfer),
+    entry(request::RAFT_ADD_REPLICA, Here, raft_admin::add),
+    entry(request::RAFT_REMOVE_REPLICA, Here, raft_admin::remove),
 ];
 
 /// The table's row for a request code.
@@ -202,6 +211,9 @@ pub fn dispatch(broker: &Arc<Broker>, call: Call) {
     (entry.handler)(broker, call);
 }
 
+/// Newer Java clients know GO_AWAY: they make a new connection and ask once more (V5_3_1).
+const LAST_WITHOUT_GO_AWAY: i32 = 475;
+
 /// What the remoting server calls: one for each client port.
 pub struct ClientPort {
     broker: Arc<Broker>,
@@ -217,7 +229,17 @@ impl ClientPort {
 
 impl Handler for ClientPort {
     fn handle(&self, request: Request) {
-        let call = Call::new(request, self.broker.config.ack_timeout());
+        let call = Call::new(request, self.broker.config().ack_timeout());
+        if call.hop_term.is_some() {
+            self.broker.forwarding.lock().insert(call.channel().id());
+        }
+        // Whoever comes back on a new connection is served once more.
+        let old = call.channel().id() <= self.broker.closing.load(Ordering::Relaxed);
+        let knows =
+            call.cmd.language == LanguageCode::Java && call.cmd.version > LAST_WITHOUT_GO_AWAY;
+        if old && knows && call.hop_term.is_none() {
+            return call.error(response::GO_AWAY, "this broker stops, please go away");
+        }
         if !self.main && find(call.cmd.code).is_some_and(|e| e.main_port_only) {
             let remark = format!(" request type {} not supported", call.cmd.code);
             return call.error(response::REQUEST_CODE_NOT_SUPPORTED, remark);
@@ -226,6 +248,7 @@ impl Handler for ClientPort {
     }
 
     fn disconnected(&self, channel: &Channel) {
+        self.broker.forwarding.lock().remove(&channel.id());
         self.broker.clients.channel_closed(&self.broker, channel);
     }
 }

@@ -24,8 +24,9 @@ pub enum BrokerError {
     LoopbackAdvertised { ip: String, namesrv: String },
 
     #[error(
-        "{dir} is empty and there is no raftPeers: to create a set of one replica start with --bootstrap (or --standalone \
-         for a name server in the same process); for a replicated set list its replicas in raftPeers"
+        "{dir} is empty and there is neither raftPeers nor namesrvAddr: to create a set of one replica start with --bootstrap \
+         (or --standalone for a name server in the same process); for a replicated set list its replicas in raftPeers; to join \
+         a set that exists give brokerName and namesrvAddr"
     )]
     NotBorn { dir: PathBuf },
 

@@ -1,4 +1,4 @@
-//! What a master does when it starts to serve: the topics and groups every broker has are made through the log.
+//! What a master does when it starts to serve, or its settings change: the topics and groups every broker has are made through the log.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 fn missing(broker: &Broker) -> Vec<Command> {
     let state = broker.state();
     let mut commands = Vec::new();
-    for (name, (queues, perm)) in names::topics_at_start(&broker.config) {
+    for (name, (queues, perm)) in names::topics_at_start(&broker.config()) {
         let enough = state
             .topic(&name)
             .is_some_and(|t| name != names::SCHEDULE || t.write_queue_nums >= queues);
@@ -28,7 +28,7 @@ fn missing(broker: &Broker) -> Vec<Command> {
         }
     }
     // Clients take the template's presence in the route as leave to create topics.
-    if !broker.config.auto_create_topic && state.topic(names::TEMPLATE).is_some() {
+    if !broker.config().auto_create_topic && state.topic(names::TEMPLATE).is_some() {
         commands.push(Command::DeleteTopic {
             topic: names::TEMPLATE.to_owned(),
             now_ms: now_ms(),
@@ -45,14 +45,19 @@ fn missing(broker: &Broker) -> Vec<Command> {
     commands
 }
 
-/// Completes the system topics and groups whenever this replica starts to lead; for the life of the broker.
+/// Completes the system topics and groups whenever this replica starts to lead or gets other settings; for the life of the broker.
 pub async fn run(broker: Arc<Broker>) {
     let mut role = broker.replica.watch_role();
+    let mut settings = broker.settings.changes();
     loop {
         if role.borrow_and_update().serving {
             complete(&broker).await;
         }
-        if role.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = role.changed() => changed,
+            changed = settings.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
@@ -65,7 +70,7 @@ async fn complete(broker: &Arc<Broker>) {
             return;
         }
         let (tx, rx) = tokio::sync::oneshot::channel();
-        let proposal = broker.commands(commands, Instant::now() + broker.config.ack_timeout());
+        let proposal = broker.commands(commands, Instant::now() + broker.config().ack_timeout());
         broker
             .replica
             .propose(proposal, move |result| drop(tx.send(result)));

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What is logged when RUST_LOG says nothing; the Raft core tells each of its steps at info.
-const DEFAULT_LOG: &str = "info,openraft=warn";
+const DEFAULT_LOG: &str = "info,openraft=error,openraft::raft=off";
 
 /// An Apache RocketMQ compatible broker whose commitlog is replicated with Raft.
 #[derive(Parser)]
@@ -143,7 +143,12 @@ async fn serve(args: Args, config: Config) -> Result<(), BrokerError> {
         true => LostEnd::Accept,
         false => LostEnd::Wait,
     };
-    let service = Service::start_with(config, birth, lost_end).await?;
+    // A start may wait for other replicas.
+    let service = tokio::select! {
+        service = Service::start_with(config, birth, lost_end) => service?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     println!("{}", service.boot_line());
     tracing::info!("{}", service.boot_line());
     let failed = tokio::select! {
@@ -155,8 +160,18 @@ async fn serve(args: Args, config: Config) -> Result<(), BrokerError> {
         // The store is not to be trusted any more: no clean stop, no goodbye.
         return Err(BrokerError::Raft(reason));
     }
-    tracing::info!("stopping");
-    service.stop().await?;
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        () = service.drain() => {}
+        _ = terminate.recv() => tracing::warn!("stopped at once"),
+        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+        reason = service.failed() => return Err(BrokerError::Raft(reason)),
+    }
+    tokio::select! {
+        stopped = service.stop() => stopped?,
+        _ = terminate.recv() => std::process::exit(1),
+        _ = interrupt.recv() => std::process::exit(1),
+    }
     if let Some(name_server) = name_server {
         name_server.shutdown().await;
     }

@@ -25,10 +25,10 @@ pub fn query(broker: &Arc<Broker>, call: Call) {
     };
     let by_id = call.cmd.ext.get(extra::UNIQUE_KEY_QUERY) == Some("true");
     let max = match by_id {
-        true => broker.config.default_query,
+        true => broker.config().default_query,
         false => usize::try_from(header.max_num).unwrap_or(0),
     };
-    let max = max.min(broker.config.max_query);
+    let max = max.min(broker.config().max_query);
     with_lease(broker, call, |call| {
         on_disk(broker, call, move |broker| {
             let range = (header.begin_timestamp, header.end_timestamp);

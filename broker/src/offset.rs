@@ -88,7 +88,7 @@ impl OffsetCommits {
             return;
         }
         let commands = batches(drain(&mut pending));
-        let proposal = broker.commands(commands, Instant::now() + broker.config.ack_timeout());
+        let proposal = broker.commands(commands, Instant::now() + broker.config().ack_timeout());
         self.on_the_way.fetch_add(1, Ordering::AcqRel);
         let done = broker.clone();
         broker.replica.propose(proposal, move |result| {

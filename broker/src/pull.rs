@@ -96,7 +96,8 @@ pub fn pull(broker: &Arc<Broker>, call: Call) {
         Err(e) => return call.bad_header(e),
     };
     let leads = broker.leads();
-    if !leads && (!broker.config.slave_read || call.hop_term.is_some()) {
+    let reads_here = broker.config().slave_read && !broker.replica.role().removed;
+    if !leads && (!reads_here || call.hop_term.is_some()) {
         return pass_on(broker, call, &header);
     }
     if leads && !broker.replica.is_serving() {
@@ -154,14 +155,14 @@ fn check(
     if !broker.readable() {
         let remark = format!(
             "the broker[{}] pulling message is forbidden",
-            broker.config.ip1
+            broker.config().ip1
         );
         return Err(Refusal::forbidden(1, remark));
     }
-    if call.cmd.code == request::LITE_PULL_MESSAGE && !broker.config.lite_pull {
+    if call.cmd.code == request::LITE_PULL_MESSAGE && !broker.config().lite_pull {
         let remark = format!(
             "the broker[{}] for lite pull consumer is forbidden",
-            broker.config.ip1
+            broker.config().ip1
         );
         return Err(Refusal::forbidden(1, remark));
     }
@@ -388,10 +389,13 @@ fn read(broker: &Broker, pull: &Pull, heat: Heat) -> Result<Outcome, StoreError>
 
     let (count_limit, bytes_limit) = match heat {
         Heat::Memory => (
-            broker.config.max_count_memory,
-            broker.config.max_bytes_memory,
+            broker.config().max_count_memory,
+            broker.config().max_bytes_memory,
         ),
-        Heat::Disk => (broker.config.max_count_disk, broker.config.max_bytes_disk),
+        Heat::Disk => (
+            broker.config().max_count_disk,
+            broker.config().max_bytes_disk,
+        ),
     };
     let count_limit = count_limit.min(h.max_msg_nums.max(1) as usize);
     let scan = if pull.filter == TagFilter::All {
@@ -466,7 +470,10 @@ fn finish(broker: &Arc<Broker>, call: Call, pull: Pull, outcome: Outcome, may_ho
             let count = parts.len() as u64;
             let suggest = suggest(broker, &pull, last_position);
             let body = Body::Parts(parts);
-            broker.stats.pulled(count, body.len() as u64);
+            let h = &pull.header;
+            broker
+                .stats
+                .pulled(&h.topic, &h.consumer_group, count, body.len() as u64);
             call.reply(
                 answer(&pull, response::SUCCESS, "FOUND", next, min, max, suggest).with_body(body),
             );
@@ -500,8 +507,8 @@ fn failed_cold(call: Call) {
 
 fn hold(broker: &Arc<Broker>, call: Call, pull: Pull) {
     let mut time = suspend(&pull.header);
-    if !broker.config.long_polling {
-        time = time.min(Duration::from_millis(broker.config.short_polling_ms));
+    if !broker.config().long_polling {
+        time = time.min(Duration::from_millis(broker.config().short_polling_ms));
     }
     let held = Held {
         until: Instant::now() + time,
@@ -553,7 +560,7 @@ fn answer(
 /// behind that its messages have left the master's memory.
 fn suggest(broker: &Broker, pull: &Pull, last_position: i64) -> i64 {
     const MASTER: i64 = 0;
-    if !broker.config.slave_read || !broker.stats.is_far_behind(broker, last_position) {
+    if !broker.config().slave_read || !broker.stats.is_far_behind(broker, last_position) {
         return MASTER;
     }
     let role = broker.replica.role();

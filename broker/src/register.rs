@@ -82,6 +82,11 @@ impl Shown {
         self.changed.notify_waiters();
     }
 
+    /// Whether no name server has it.
+    pub fn is_nowhere(&self) -> bool {
+        self.versions.lock().is_empty()
+    }
+
     /// Waits until every name server that answers has this version of the topic table, at most [`SHOWN_WAIT`]: a
     /// client that has just made a topic finds its route at once.
     pub async fn wait(&self, counter: i64) {
@@ -118,7 +123,7 @@ pub async fn run(
     addr: String,
     mut stop: watch::Receiver<bool>,
 ) {
-    let period = Duration::from_millis(broker.config.register_period_ms);
+    let period = Duration::from_millis(broker.config().register_period_ms);
     let mut role = broker.replica.watch_role();
     let mut server = NameServer {
         addr,
@@ -199,6 +204,11 @@ impl NameServer {
                 Step::Wait
             };
         }
+        if role.removed {
+            self.unregister().await;
+            self.registered = None;
+            return Step::Idle;
+        }
         // Not a member yet, or nothing replicated yet.
         if role.me.broker_id == 0 || broker.state().topics().len() < MIN_TOPICS {
             return Step::Idle;
@@ -214,7 +224,7 @@ impl NameServer {
 
     /// Whether this name server has a master that is not this broker.
     async fn shows_another_master(&self) -> bool {
-        let config = &self.broker.config;
+        let config = self.broker.config();
         let header = GetBrokerMemberGroupRequestHeader {
             cluster_name: config.cluster.clone(),
             broker_name: config.name.clone(),
@@ -236,9 +246,16 @@ impl NameServer {
     }
 
     async fn register(&self, id: i64) -> Result<(), String> {
-        let config = &self.broker.config;
+        let config = self.broker.config();
+        let mut table = topic_admin::table(&self.broker);
+        // A broker that may not be written or read says so for each topic.
+        if !(self.broker.writable() && self.broker.readable()) {
+            for topic in table.topic_config_table.values_mut() {
+                topic.perm &= config.permission;
+            }
+        }
         let body = RegisterBrokerBody {
-            topic_config_serialize_wrapper: topic_admin::table(&self.broker),
+            topic_config_serialize_wrapper: table,
             filter_server_list: Vec::new(),
         }
         .encode();
@@ -261,7 +278,7 @@ impl NameServer {
 
     async fn unregister(&self) {
         let Some(id) = self.registered else { return };
-        let config = &self.broker.config;
+        let config = self.broker.config();
         let header = UnRegisterBrokerRequestHeader {
             broker_name: config.name.clone(),
             broker_addr: self.broker.store_host.to_string(),

@@ -57,7 +57,7 @@ impl Retention {
     }
 
     fn saw(&self, broker: &Broker, space: Option<Space>) {
-        let limit = f64::from(broker.config.disk_warning);
+        let limit = f64::from(broker.config().disk_warning);
         let mut disk = self.disk.lock();
         disk.space = space;
         // A disk that cannot be looked at is left as it was: its writes will tell.
@@ -106,12 +106,9 @@ pub async fn watch_disk(broker: Arc<Broker>) {
 
 /// Gives up what has to go; for the life of the broker.
 pub async fn run(broker: Arc<Broker>) {
-    let policy = policy(&broker.config);
-    let every = Duration::from_millis(broker.config.clean_interval_ms);
-    let mut tick = tokio::time::interval_at((Instant::now() + every).into(), every);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        tokio::time::sleep(Duration::from_millis(broker.config().clean_interval_ms)).await;
+        let policy = policy(&broker.config());
         let role = broker.replica.role();
         let other_leads = role
             .leader
@@ -142,7 +139,7 @@ fn situation<'a>(broker: &Broker, boundaries: &'a [TrimPoint]) -> Situation<'a> 
     Situation {
         now_ms: now_ms(),
         used: broker.retention.space().map_or(0.0, used_percent),
-        is_time: broker.config.delete_when.is_now(),
+        is_time: broker.config().delete_when.is_now(),
         manual: false,
         log_start: broker.replica.log_range().0 as u64,
         boundaries,
@@ -185,7 +182,7 @@ async fn lead(broker: &Arc<Broker>, policy: &Policy, term: u64, members: usize) 
         only_term: Some(term),
         ..broker.commands(
             vec![Command::TrimTo { position }],
-            Instant::now() + broker.config.ack_timeout(),
+            Instant::now() + broker.config().ack_timeout(),
         )
     };
     if let Some(Err(e)) = timer::propose(broker, trim).await {

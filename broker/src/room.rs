@@ -46,7 +46,7 @@ impl Room {
         {
             let mut waiting = self.waiting.lock();
             if waiting.calls.len() < MAX_WAITING
-                && waiting.bytes + bytes <= broker.config.waiting_room_bytes
+                && waiting.bytes + bytes <= broker.config().waiting_room_bytes
             {
                 waiting.bytes += bytes;
                 waiting.calls.push(call);
@@ -60,7 +60,7 @@ impl Room {
 
     fn until(&self, broker: &Broker, call: &Call) -> Instant {
         call.deadline
-            .min(call.arrived + Duration::from_millis(broker.config.waiting_room_ms))
+            .min(call.arrived + Duration::from_millis(broker.config().waiting_room_ms))
     }
 
     /// Number of waiting requests.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftmq_raft::Placed;
+use raftmq_raft::{Short, Stored};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::body::{TopicConfig, TopicFilterType};
 use raftmq_remoting::codes::response;
@@ -59,7 +59,7 @@ pub fn send(broker: &Arc<Broker>, call: Call) {
     let prepared = check_queue(&header, &topic, call.client)
         .and_then(|queue_id| prepare(broker, &call, &header, &topic, queue_id));
     match prepared {
-        Ok(Prepared::Send(send)) => propose(broker, call, send),
+        Ok(Prepared::Send(send)) => propose(broker, call, header.topic, send),
         Ok(Prepared::CreateFirst(config)) => creation::create_topic_then(broker, config, call),
         Err(refusal) => refuse(broker, call, refusal),
     }
@@ -68,10 +68,10 @@ pub fn send(broker: &Arc<Broker>, call: Call) {
 /// Every answer to a send has these two; Java reads them without looking whether they are there.
 fn answer(broker: &Broker, code: i32) -> RemotingCommand {
     RemotingCommand::response(code)
-        .with_ext(extra::MSG_REGION, &broker.config.region)
+        .with_ext(extra::MSG_REGION, &broker.config().region)
         .with_ext(
             extra::TRACE_ON,
-            if broker.config.trace_on {
+            if broker.config().trace_on {
                 "true"
             } else {
                 "false"
@@ -95,7 +95,7 @@ fn find_topic(broker: &Broker, header: &SendMessageRequestHeader) -> Result<Foun
     if !broker.writable() {
         let remark = format!(
             "the broker[{}] sending message is forbidden",
-            broker.config.ip1
+            broker.config().ip1
         );
         return Err(Refusal::new(response::NO_PERMISSION, remark));
     }
@@ -135,7 +135,7 @@ fn find_topic(broker: &Broker, header: &SendMessageRequestHeader) -> Result<Foun
 fn from_template(broker: &Broker, header: &SendMessageRequestHeader) -> Option<TopicConfig> {
     let template = broker.state().topic(&header.default_topic)?;
     let inherited = perm::is_inherited(template.perm)
-        && (broker.config.auto_create_topic || header.default_topic != names::TEMPLATE);
+        && (broker.config().auto_create_topic || header.default_topic != names::TEMPLATE);
     if !inherited {
         return None;
     }
@@ -189,7 +189,7 @@ fn too_big(broker: &Broker) -> Refusal {
     let remark = format!(
         "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg \
          properties length limit 32KB.",
-        broker.config.max_message_size
+        broker.config().max_message_size
     );
     Refusal::new(response::MESSAGE_ILLEGAL, remark)
 }
@@ -208,7 +208,7 @@ fn prepare(
             "the message body is empty",
         ));
     }
-    if body.len() > broker.config.max_message_size {
+    if body.len() > broker.config().max_message_size {
         return Err(too_big(broker));
     }
     let sent = header
@@ -247,7 +247,7 @@ fn prepare_single(
     if (wishes.transaction && !consume_retry) || sysflag::transaction_type(header.sys_flag) != 0 {
         let remark = format!(
             "the broker[{}] sending transaction message is forbidden",
-            broker.config.ip1
+            broker.config().ip1
         );
         return Err(Refusal::new(response::NO_PERMISSION, remark));
     }
@@ -286,7 +286,7 @@ fn prepare_single(
         target = ByteStr::from(dlq);
         target_queue = 0;
         drop = &[prop::DELAY];
-    } else if let Some((level, delay_ms)) = broker.config.delay_levels.resolve(delay_level) {
+    } else if let Some((level, delay_ms)) = broker.config().delay_levels.resolve(delay_level) {
         real_queue = queue_id.to_string();
         deliver_at = (now_ms() + delay_ms).to_string();
         add.extend([
@@ -379,7 +379,7 @@ fn prepare_batch(
     if wishes.transaction || sysflag::transaction_type(header.sys_flag) != 0 {
         let remark = format!(
             "the broker[{}] sending transaction message is forbidden",
-            broker.config.ip1
+            broker.config().ip1
         );
         return Err(Refusal::new(response::NO_PERMISSION, remark));
     }
@@ -431,7 +431,7 @@ fn prepare_batch(
     }))
 }
 
-fn propose(broker: &Arc<Broker>, call: Call, send: Send) {
+fn propose(broker: &Arc<Broker>, call: Call, topic: ByteStr, send: Send) {
     let Send {
         messages,
         queue_id,
@@ -445,9 +445,9 @@ fn propose(broker: &Arc<Broker>, call: Call, send: Send) {
     broker
         .replica
         .propose(proposal, move |result| match result {
-            Ok(placed) => {
-                shared.stats.stored(count, bytes as u64);
-                let answer = stored(&shared, &placed, queue_id, transaction_id);
+            Ok(kept) => {
+                shared.stats.stored(&topic, count, bytes as u64);
+                let answer = stored(&shared, &kept, queue_id, transaction_id);
                 call.reply(answer);
             }
             Err(e) => shared.failed(call, e),
@@ -456,10 +456,11 @@ fn propose(broker: &Arc<Broker>, call: Call, send: Send) {
 
 fn stored(
     broker: &Broker,
-    placed: &[Placed],
+    kept: &Stored,
     queue_id: i32,
     transaction_id: Option<String>,
 ) -> RemotingCommand {
+    let placed = &kept.placed;
     let mut msg_id = String::with_capacity(placed.len() * 33);
     for p in placed {
         if !msg_id.is_empty() {
@@ -475,7 +476,14 @@ fn stored(
         batch_uniq_id: None,
         recall_handle: None,
     };
-    answer(broker, response::SUCCESS).with_header(&header)
+    // All of these reach the application as a SendResult: the message is stored.
+    let code = match kept.short {
+        None => response::SUCCESS,
+        Some(Short::FlushDiskTimeout) => response::FLUSH_DISK_TIMEOUT,
+        Some(Short::FlushSlaveTimeout) => response::FLUSH_SLAVE_TIMEOUT,
+        Some(Short::SlaveNotAvailable) => response::SLAVE_NOT_AVAILABLE,
+    };
+    answer(broker, code).with_header(&header)
 }
 
 const _: () = assert!(version::CURRENT_VERSION >= VERSION_WITH_MAX_RECONSUME);

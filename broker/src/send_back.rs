@@ -35,7 +35,7 @@ pub fn send_back(broker: &Arc<Broker>, call: Call) {
     if !broker.writable() {
         let remark = format!(
             "the broker[{}] sending message is forbidden",
-            broker.config.ip1
+            broker.config().ip1
         );
         return call.error(response::NO_PERMISSION, remark);
     }
@@ -162,7 +162,7 @@ fn rewrite(
         (prop::ORIGIN_MESSAGE_ID, origin_id.as_str()),
         (prop::RETRY_TOPIC, origin_topic.as_str()),
     ];
-    let waits = level.and_then(|level| broker.config.delay_levels.resolve(level));
+    let waits = level.and_then(|level| broker.config().delay_levels.resolve(level));
     let (topic, queue_id) = match (level, waits) {
         (None, _) => (ByteStr::from(names::dlq_topic(&back.header.group)), 0),
         (Some(_), Some((level, delay_ms))) => {

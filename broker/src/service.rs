@@ -7,9 +7,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use raftmq_raft::{AckLevel, FlushEvery, FlushMode, Peer, RaftError, Replica, ReplicaOptions};
+use raftmq_raft::{FlushEvery, FlushMode, Peer, RaftError, Replica, ReplicaOptions};
+use raftmq_remoting::channel::Channel;
 use raftmq_remoting::client::{ClientOptions, RemotingClient};
 use raftmq_remoting::server::{Server, ServerOptions};
 use tokio::runtime::Handle;
@@ -24,19 +26,26 @@ use crate::creation::Creations;
 use crate::dispatch::ClientPort;
 use crate::error::BrokerError;
 use crate::forward::Forwarder;
+use crate::http::{self, HttpPort};
 use crate::offset::{self, OffsetCommits};
 use crate::register::Shown;
 use crate::room::{self, Room};
+use crate::settings::{self, Settings};
 use crate::signals::{Hooks, Signals};
 use crate::stats::{self, Stats};
 use crate::stored_properties::Stamps;
-use crate::{first_service, long_polling, register, retention, timer};
+use crate::{
+    drain, find_set, first_service, long_polling, raft_gauges, register, retention, timer,
+};
 
 /// Distance of the second client port below listenPort.
 const SECOND_PORT: u16 = 2;
 
 /// `flushCommitLogLeastPages` counts pages of this many bytes.
 const PAGE: u64 = 4096;
+
+/// Time for what is under way when the ports are about to be closed.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
 
 /// Time the name server tasks have to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -63,6 +72,7 @@ pub enum LostEnd {
 pub struct Service {
     broker: Arc<Broker>,
     servers: Vec<Server>,
+    http: Option<HttpPort>,
     tasks: Vec<JoinHandle<()>>,
     registrations: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
@@ -90,7 +100,8 @@ impl Service {
         config.check_registration()?;
         let peers = config.peers()?;
         let store_dir = Path::new(&config.store_dir);
-        if birth == Birth::FromPeers && peers.is_empty() && is_empty(store_dir) {
+        let joins = !config.name_servers().is_empty();
+        if birth == Birth::FromPeers && peers.is_empty() && !joins && is_empty(store_dir) {
             return Err(BrokerError::NotBorn {
                 dir: store_dir.to_owned(),
             });
@@ -114,9 +125,10 @@ impl Service {
         if bind.is_unspecified() {
             tracing::warn!(%port, "the client ports are open to every network, without TLS and access control");
         }
+        let http = http::open(&broker).await?;
         let (stop, stopped) = watch::channel(false);
         let name_server_client = RemotingClient::new(ClientOptions::default(), None);
-        let servers = broker.config.name_servers();
+        let servers = broker.config().name_servers();
         let registrations = servers
             .into_iter()
             .map(|addr| {
@@ -135,10 +147,13 @@ impl Service {
             tokio::spawn(retention::run(broker.clone())),
             tokio::spawn(first_service::run(broker.clone())),
             tokio::spawn(stats::run(broker.clone())),
+            tokio::spawn(raft_gauges::run(broker.clone())),
+            tokio::spawn(find_set::run(broker.clone(), name_server_client.clone())),
         ];
         Ok(Service {
             broker,
             servers: vec![main, second],
+            http,
             tasks,
             registrations,
             stop,
@@ -160,9 +175,14 @@ impl Service {
         self.servers[1].local_addr()
     }
 
+    /// Where metrics and health are shown, if at all.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|port| port.addr)
+    }
+
     /// The line RocketMQ prints when a broker has started.
     pub fn boot_line(&self) -> String {
-        let config = &self.broker.config;
+        let config = self.broker.config();
         let mut line = format!(
             "The broker[{}, {}] boot success. serializeType=JSON",
             config.name, self.broker.store_host
@@ -179,6 +199,18 @@ impl Service {
         self.broker.replica.stopped().await
     }
 
+    /// Hands leadership over and goes on forwarding until clients know the new master; then [`Service::stop`]. May be
+    /// cancelled.
+    pub async fn drain(&self) {
+        let replicas = &self.broker.forwarding;
+        let is_client = |channel: &Channel| !replicas.lock().contains(&channel.id());
+        let has_clients = || {
+            let mut servers = self.servers.iter();
+            servers.any(|server| server.channels().iter().any(is_client))
+        };
+        drain::run(&self.broker, has_clients).await;
+    }
+
     /// Leaves the name servers, closes the ports and the store.
     ///
     /// # Errors
@@ -190,10 +222,16 @@ impl Service {
                 tracing::warn!("a name server does not answer, leaving without a goodbye");
             }
         }
+        if self.broker.draining.load(Ordering::Relaxed) {
+            let open = self.servers.iter().flat_map(Server::channels);
+            let newest = open.map(|channel| channel.id()).max().unwrap_or(0);
+            self.broker.closing.store(newest, Ordering::Relaxed);
+            tokio::time::sleep(LAST_ANSWERS).await;
+        }
         for server in self.servers {
             server.shutdown().await;
         }
-        for task in self.tasks {
+        for task in self.tasks.into_iter().chain(self.http.map(|p| p.task)) {
             task.abort();
         }
         self.name_server_client.close();
@@ -210,7 +248,7 @@ fn make(
     signals: Arc<Signals>,
 ) -> Arc<Broker> {
     let runtime = Handle::current();
-    Arc::new_cyclic(|me| Broker {
+    let broker = Arc::new_cyclic(|me| Broker {
         me: me.clone(),
         store_host,
         replica,
@@ -224,17 +262,25 @@ fn make(
         cold_reads: ColdReads::new(runtime.clone()),
         shown: Shown::default(),
         stats: Stats::new(&config),
+        standing: Default::default(),
         timers: Default::default(),
         retention: Default::default(),
         stamps: Stamps::new(&config),
+        draining: AtomicBool::new(false),
+        closing: AtomicU64::new(0),
+        forwarding: Default::default(),
         runtime,
-        config,
-    })
+        settings: Settings::new(config),
+    });
+    // In this order: what is applied in between is not missed.
+    let _ = broker.signals.broker.set(Arc::downgrade(&broker));
+    settings::refresh(&broker);
+    broker
 }
 
 async fn listen(broker: &Arc<Broker>, addr: SocketAddr, main: bool) -> Result<Server, BrokerError> {
     let mut options = ServerOptions::new(addr);
-    options.idle = Duration::from_secs(broker.config.channel_idle_s);
+    options.idle = Duration::from_secs(broker.config().channel_idle_s);
     let handler = Arc::new(ClientPort::new(broker.clone(), main));
     Server::bind(options, handler)
         .await
@@ -262,7 +308,8 @@ fn replica_options(
         0 => free_port(peer_ip)?,
         port => port,
     };
-    let own = peers.iter().find(|p| p.name == config.raft_self_id);
+    let self_name = config.self_name(birth == Birth::Bootstrap);
+    let own = peers.iter().find(|p| p.name == self_name);
     let peer_advertise = own.map_or_else(
         || config.advertised(peer_port).to_string(),
         |p| p.addr.clone(),
@@ -285,17 +332,13 @@ fn replica_options(
         accept_data_loss: false,
         cluster: config.cluster.clone(),
         set: config.group().to_owned(),
-        self_name: config.raft_self_id.clone(),
+        self_name: self_name.to_owned(),
         bootstrap: birth == Birth::Bootstrap && peers.is_empty(),
         peers,
         peer_bind: SocketAddr::new(peer_ip, peer_port),
         peer_advertise,
         client_advertise: store_host.to_string(),
-        ack: if config.acks_on_leader() {
-            AckLevel::Leader
-        } else {
-            AckLevel::Majority
-        },
+        policy: settings::policy(config),
         heartbeat: Duration::from_millis(config.heartbeat_ms),
         election_min: Duration::from_millis(config.election_min_ms),
         election_max: Duration::from_millis(config.election_max_ms),

@@ -1,14 +1,16 @@
-//! What the apply path tells the rest of the broker: new messages, changed topics, changed timers.
+//! What the apply path tells the rest of the broker: new messages, changed topics, changed timers, changed settings.
 //!
 //! [`Signals`] is the replica's observer. Its methods run on a raft thread, in log order, and do no more than look up
-//! held pulls and set wake-ups.
+//! held pulls, set wake-ups and swap settings.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use raftmq_raft::{Arrived, Observer};
 use tokio::sync::Notify;
 
+use crate::broker::Broker;
 use crate::long_polling::HeldPulls;
+use crate::settings;
 
 /// See the module's text.
 #[derive(Default)]
@@ -17,6 +19,8 @@ pub struct Signals {
     /// Set once a name server loop runs for each name server; all of them are woken.
     pub topics: Notify,
     pub timers: Notify,
+    /// For what must be done before anything later is applied; not there before the replica is open.
+    pub broker: OnceLock<Weak<Broker>>,
 }
 
 impl Signals {
@@ -38,6 +42,13 @@ impl Observer for Hooks {
     }
 
     fn groups_changed(&self) {}
+
+    /// At once: a replica that becomes the master serves under all settings that were applied before.
+    fn kv_changed(&self) {
+        if let Some(broker) = self.0.broker.get().and_then(Weak::upgrade) {
+            settings::refresh(&broker);
+        }
+    }
 
     fn timers_changed(&self) {
         self.0.timers.notify_one();

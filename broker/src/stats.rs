@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::broker::{Broker, now_ms};
 use crate::config::Config;
-use crate::storage_gauges::StorageGauges;
+use crate::exporter::Exporter;
 
 /// Distance of two samples; RocketMQ's shortest window.
 pub const SAMPLE: Duration = Duration::from_secs(10);
@@ -52,26 +52,29 @@ pub struct Stats {
     booted: Instant,
     /// Bytes of the newest messages that are expected to be in memory.
     memory_bytes: i64,
-    messages_in: Counter,
-    bytes_in: Counter,
-    messages_out: Counter,
-    bytes_out: Counter,
     to_dlq: Counter,
     sent_back: Counter,
     pub timers_delivered: Counter,
     pub forwarded: Counter,
     pub send_busy: Counter,
-    storage: StorageGauges,
+    pub elections_won: Counter,
+    pub leader_changes: Counter,
+    /// Where the counters are shown, if anywhere.
+    pub exporter: Option<Exporter>,
 }
 
 impl Stats {
     pub fn new(config: &Config) -> Self {
-        let labels = || {
-            vec![
-                metrics::Label::new("cluster", config.cluster.clone()),
-                metrics::Label::new("node_id", config.name.clone()),
-            ]
+        let exporter = Exporter::new(config);
+        let make = || Self::counting(config);
+        let stats = match &exporter {
+            Some(exporter) => exporter.register(make),
+            None => make(),
         };
+        Self { exporter, ..stats }
+    }
+
+    fn counting(config: &Config) -> Self {
         Self {
             put: AtomicU64::new(0),
             put_bytes: AtomicU64::new(0),
@@ -86,34 +89,34 @@ impl Stats {
             boot_ms: now_ms(),
             booted: Instant::now(),
             memory_bytes: memory_bytes(config.memory_ratio),
-            messages_in: counter!("rocketmq_messages_in_total", labels()),
-            bytes_in: counter!("rocketmq_throughput_in_total", labels()),
-            messages_out: counter!("rocketmq_messages_out_total", labels()),
-            bytes_out: counter!("rocketmq_throughput_out_total", labels()),
-            to_dlq: counter!("rocketmq_send_to_dlq_messages_total", labels()),
-            sent_back: counter!("raftmq_send_back_messages_total", labels()),
-            timers_delivered: counter!("rocketmq_timer_dequeue_total", labels()),
-            forwarded: counter!("raftmq_forwarded_requests_total", labels()),
-            send_busy: counter!("raftmq_send_busy_total", labels()),
-            storage: StorageGauges::new(config),
+            to_dlq: counter!("rocketmq_send_to_dlq_messages_total"),
+            sent_back: counter!("raftmq_send_back_messages_total"),
+            timers_delivered: counter!("rocketmq_timer_dequeue_total"),
+            forwarded: counter!("raftmq_forwarded_requests_total"),
+            send_busy: counter!("raftmq_send_busy_total"),
+            elections_won: counter!("raftmq_raft_elections_won_total"),
+            leader_changes: counter!("raftmq_raft_leader_changes_total"),
+            exporter: None,
         }
     }
 
     /// Messages of clients that were stored and acknowledged.
-    pub fn stored(&self, messages: u64, bytes: u64) {
+    pub fn stored(&self, topic: &str, messages: u64, bytes: u64) {
         self.put.fetch_add(messages, Ordering::Relaxed);
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.messages_in.increment(messages);
-        self.bytes_in.increment(bytes);
+        if let Some(exporter) = &self.exporter {
+            exporter.stored(topic, messages, bytes);
+        }
     }
 
     /// A pull that found messages.
-    pub fn pulled(&self, messages: u64, bytes: u64) {
+    pub fn pulled(&self, topic: &str, group: &str, messages: u64, bytes: u64) {
         self.get_found.fetch_add(1, Ordering::Relaxed);
         self.got.fetch_add(messages, Ordering::Relaxed);
         self.got_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.messages_out.increment(messages);
-        self.bytes_out.increment(bytes);
+        if let Some(exporter) = &self.exporter {
+            exporter.pulled(topic, group, messages, bytes);
+        }
     }
 
     /// A pull that found nothing.
@@ -211,7 +214,6 @@ pub async fn run(broker: Arc<Broker>) {
     loop {
         tick.tick().await;
         broker.stats.sample();
-        broker.stats.storage.observe(&broker);
     }
 }
 
@@ -223,8 +225,8 @@ mod tests {
     fn counts() {
         let stats = Stats::new(&Config::default());
         stats.sample();
-        stats.stored(3, 300);
-        stats.pulled(2, 200);
+        stats.stored("T", 3, 300);
+        stats.pulled("T", "G", 2, 200);
         stats.missed();
         let totals = stats.totals();
         assert_eq!(

@@ -44,7 +44,7 @@ pub fn topic_stats(broker: &Arc<Broker>, call: Call) {
             } else {
                 0
             };
-            let queue = MessageQueue::new(&header.topic, &broker.config.name, queue_id);
+            let queue = MessageQueue::new(&header.topic, &broker.config().name, queue_id);
             table
                 .offset_table
                 .insert(queue, TopicOffset::new(min, max, last));
@@ -122,7 +122,7 @@ fn stats_of(
                 pull_offset: consumed,
             };
             stats.offset_table.insert(
-                MessageQueue::new(&topic, &broker.config.name, queue_id),
+                MessageQueue::new(&topic, &broker.config().name, queue_id),
                 wrapper,
             );
         }

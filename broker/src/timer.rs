@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raftmq_raft::{AckLevel, Placed, Proposal, ProposeError};
+use raftmq_raft::{AckLevel, Proposal, ProposeError, Stored};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{NewMessage, StoredRecord, properties as prop};
 use raftmq_store::{Command, TimerKey};
@@ -168,13 +168,10 @@ async fn deliver(broker: &Arc<Broker>, term: u64, due: Vec<TimerKey>, claims: &m
 }
 
 /// What is done with a proposal's outcome.
-pub type Proposed = Box<dyn FnOnce(Result<Vec<Placed>, ProposeError>) + Send>;
+pub type Proposed = Box<dyn FnOnce(Result<Stored, ProposeError>) + Send>;
 
 /// Proposes and waits for the outcome; None: the replica has ended.
-pub async fn propose(
-    broker: &Broker,
-    proposal: Proposal,
-) -> Option<Result<Vec<Placed>, ProposeError>> {
+pub async fn propose(broker: &Broker, proposal: Proposal) -> Option<Result<Stored, ProposeError>> {
     let (tx, rx) = tokio::sync::oneshot::channel();
     broker
         .replica
@@ -186,7 +183,7 @@ pub async fn propose(
 pub async fn propose_to_make_room(
     broker: &Broker,
     proposal: Proposal,
-) -> Option<Result<Vec<Placed>, ProposeError>> {
+) -> Option<Result<Stored, ProposeError>> {
     let (tx, rx) = tokio::sync::oneshot::channel();
     let done = Box::new(move |result| drop(tx.send(result)));
     broker
@@ -219,7 +216,7 @@ impl Batch {
             commands: vec![Command::TimerDone { keys: self.keys }],
             ack: Some(AckLevel::Majority),
             only_term: Some(term),
-            deadline: Instant::now() + broker.config.ack_timeout(),
+            deadline: Instant::now() + broker.config().ack_timeout(),
         };
         (keys, proposal)
     }
@@ -232,7 +229,7 @@ pub fn read_batch(
     make: impl Fn(&Broker, &Bytes, &StoredRecord<'_>) -> Due,
 ) -> Batch {
     // An entry lies within one segment.
-    let most = MAX_BATCH_BYTES.min(broker.config.segment_size as usize / 2);
+    let most = MAX_BATCH_BYTES.min(broker.config().segment_size as usize / 2);
     let mut batch = Batch::default();
     let mut bytes = 0;
     for key in timers {

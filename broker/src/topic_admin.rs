@@ -33,7 +33,7 @@ fn check(broker: &Broker, config: &TopicConfig) -> Result<(), Refusal> {
     if let Err(why) = names::check_topic(name) {
         return invalid(why.to_owned());
     }
-    if names::is_system_topic(&broker.config, name) {
+    if names::is_system_topic(&broker.config(), name) {
         return invalid(format!("The topic[{name}] is conflict with system topic."));
     }
     for queues in [config.read_queue_nums, config.write_queue_nums] {
@@ -138,7 +138,7 @@ pub fn delete(broker: &Arc<Broker>, call: Call) {
     if topic.trim().is_empty() {
         return call.error(response::INVALID_PARAMETER, "The specified topic is blank.");
     }
-    if names::is_system_topic(&broker.config, &topic) {
+    if names::is_system_topic(&broker.config(), &topic) {
         let remark = format!("The topic[{topic}] is conflict with system topic.");
         return call.error(response::INVALID_PARAMETER, remark);
     }
@@ -214,7 +214,7 @@ pub fn get(broker: &Arc<Broker>, call: Call) {
 pub fn system_topics(broker: &Arc<Broker>, call: Call) {
     let list = TopicList {
         broker_addr: None,
-        topic_list: names::system_topics(&broker.config).into_iter().collect(),
+        topic_list: names::system_topics(&broker.config()).into_iter().collect(),
     };
     call.reply(RemotingCommand::response(response::SUCCESS).with_body(json::to_bytes(&list)));
 }

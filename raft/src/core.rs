@@ -10,12 +10,12 @@ use crate::identity::Belongs;
 use crate::log_storage::LogStorage;
 use crate::network::Network;
 use crate::options::{Member, ReplicaOptions};
-use crate::quarantine;
 use crate::replica::Inner;
-use crate::role;
+use crate::role::{self, Role};
 use crate::state_machine::StateMachine;
 use crate::types::{Raft, decode_stored};
 use crate::wire::Call;
+use crate::{in_sync, join, quarantine, tend};
 
 /// Entries in one replication request; the limit in bytes binds first.
 const MAX_REQUEST_ENTRIES: u64 = 4096;
@@ -71,7 +71,7 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
         .map(decode_stored)
         .transpose()?;
     let voters = membership.map_or(belongs.founders.len(), |m| m.voter_ids().count());
-    let alone = voters == 1;
+    let alone = voters == 1 && belongs.members.len() <= 1;
 
     let quiet = if inner.used_before && !alone {
         options.election_max
@@ -84,18 +84,22 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
         let network = Network {
             call: call.clone(),
             connect_timeout: options.election_min,
+            book: inner.book.clone(),
         };
         let log = LogStorage::new(
             inner.store.log.clone(),
             inner.store.snapshots.clone(),
             inner.lease.clone(),
             options.catch_up_rate,
+            inner.lag.stamped(),
+            inner.async_max_uncommitted.clone(),
         );
         let machine = StateMachine::new(
             inner.store.machine.clone(),
             inner.store.log.clone(),
             inner.store.snapshots.clone(),
             inner.observer.clone(),
+            inner.applied.clone(),
         );
         let raft = Raft::new(belongs.node_id, config.clone(), network, log, machine).await;
         match raft {
@@ -115,11 +119,26 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     let me = Member {
         node_id: belongs.node_id,
         broker_id: belongs.node_id,
-        name: options.self_name.clone(),
+        name: match belongs.name.as_str() {
+            "" => options.self_name.clone(),
+            name => name.to_owned(),
+        },
         client_addr: options.client_advertise.clone(),
         peer_addr: options.peer_advertise.clone(),
     };
-    let follow = role::follow(raft.clone(), me, inner.lease.clone(), inner.role.clone());
+    let members_of = Arc::downgrade(inner);
+    let follow = role::follow(
+        raft.clone(),
+        me,
+        inner.lease.clone(),
+        inner.store.log.clone(),
+        inner.role.clone(),
+        move |role| {
+            if let Some(inner) = members_of.upgrade() {
+                members_changed(&inner, role);
+            }
+        },
+    );
     let stopped = inner.clone();
     tokio::spawn(async move {
         let reason = follow.await;
@@ -134,6 +153,10 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
         inner.clone(),
         raft.clone(),
     ));
+    tokio::spawn(join::stay(inner.clone(), raft.clone(), call.clone()));
+    tokio::spawn(in_sync::run(inner.clone(), raft.clone()));
+    tokio::spawn(tend::take_notes(inner.clone()));
+    tokio::spawn(tend::run(inner.clone(), raft.clone(), call.from));
     tokio::spawn(quarantine::watch(inner.clone(), raft.clone(), call, quiet));
     if alone && inner.used_before {
         // Nobody else can lead: no reason to wait for a timeout.
@@ -142,6 +165,18 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
         }
     }
     Ok(raft)
+}
+
+/// Those that speak to other members learn where they are.
+fn members_changed(inner: &Arc<Inner>, role: &Role) {
+    for member in &role.members {
+        inner.book.note(member.node_id, &member.peer_addr);
+    }
+    inner
+        .peers
+        .guard
+        .set_alone(role.voters == [role.me.node_id]);
+    join::note_members(inner);
 }
 
 /// Waits for the other replicas to repair the log.

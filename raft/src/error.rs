@@ -25,12 +25,32 @@ pub enum ProposeError {
     /// Nothing is stored; one entry cannot hold it.
     #[error("larger than a log entry may be")]
     TooLarge,
+    /// Nothing is stored; `ackQuorum=all` with fewer voters in sync than `minInSyncReplicas`.
+    #[error("in-sync replicas not enough")]
+    NotEnoughInSync,
     /// Nothing is stored; the disk is too full for messages.
     #[error("the disk is full")]
     DiskFull,
     /// Nothing is stored; the replica is stopping.
     #[error("the replica has stopped")]
     Stopped,
+}
+
+/// Why leadership was not handed over, or the membership not changed. Nothing has changed, unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// This replica leads: ask there.
+    #[error("not the leader; {} leads", .0.name)]
+    NotLeader(Member),
+    /// Nobody leads.
+    #[error("no leader")]
+    NoLeader,
+    /// It cannot be done as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// It was begun, and what became of it is not known.
+    #[error("{0}; the outcome is not known")]
+    Unknown(String),
 }
 
 /// Why a replica could not start or has ended.

@@ -11,8 +11,8 @@ use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_client::PeerClient;
 use tonic::transport::Channel;
 
+use crate::dial::dial;
 use crate::identity::{Belongs, Identity, new_id};
-use crate::network::endpoint;
 use crate::options::{Node, Peer};
 use crate::peer_server::PeerState;
 
@@ -27,11 +27,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 pub type Members = BTreeMap<u64, Node>;
 
 async fn connect(peer: &Peer) -> Result<PeerClient<Channel>, String> {
-    let endpoint = endpoint(&peer.addr, ANSWER).map_err(|e| e.to_string())?;
-    let channel = endpoint.timeout(ANSWER).connect().await;
-    Ok(PeerClient::new(
-        channel.map_err(|_| "does not answer".to_owned())?,
-    ))
+    let channel = dial(&peer.addr, ANSWER).await;
+    channel.map_err(|_| "does not answer".to_owned())
 }
 
 async fn hello(state: &PeerState, peer: &Peer) -> Result<pb::HelloResponse, String> {
@@ -85,17 +82,17 @@ pub async fn until_founded(state: &Arc<PeerState>, peers: &[Peer]) -> Belongs {
     let peers = by_name(peers);
     let founds = peers.first().is_some_and(|p| p.name == state.name);
     let mut round = 0u32;
+    if peers.is_empty() {
+        return std::future::pending().await;
+    }
     loop {
         if let Some(membership) = state.identity.lock().membership.clone() {
             return membership;
         }
         let missing = match hello_all(state, &peers).await {
             Ok(answers) => match answers.iter().find(|a| !a.cluster_id.is_empty()) {
-                // A founder that has gone ahead will tell us; a set that has data will have to take us in.
-                Some(used) => Some(format!(
-                    "{} already belongs to a set; a new directory has to be added to it",
-                    used.name
-                )),
+                // A founder that has gone ahead will tell us; a set that has data has to take us in, which `join` asks for.
+                Some(_) => None,
                 None if founds => match plan(state, &answers) {
                     Ok(()) => continue,
                     Err(why) => Some(why),
@@ -136,6 +133,8 @@ fn plan(state: &PeerState, answers: &[pb::HelloResponse]) -> Result<(), String> 
             cluster_id: new_id(),
             node_id,
             founders,
+            name: state.name.clone(),
+            ..Belongs::default()
         }),
         ..identity.clone()
     };

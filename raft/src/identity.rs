@@ -8,6 +8,8 @@ use raftmq_store::{Result, StoreError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::options::Node;
+
 /// Content of the `identity` file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -20,19 +22,34 @@ pub struct Identity {
 }
 
 /// Belonging to a set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Belongs {
     /// Random id of the set, from its founding.
     pub cluster_id: String,
     /// Own Raft node id.
     pub node_id: u64,
-    /// All founders by node id: name and incarnation.
+    /// All founders by node id: name and incarnation; none in a directory that joined later.
+    #[serde(default)]
     pub founders: Vec<(u64, String, String)>,
+    /// Own name in the set.
+    #[serde(default)]
+    pub name: String,
+    /// The members as last heard of, by node id.
+    #[serde(default)]
+    pub members: Vec<(u64, Node)>,
+    /// It was taken out of the set again.
+    #[serde(default)]
+    pub removed: bool,
 }
 
 impl Identity {
     fn path(dir: &Path) -> PathBuf {
         dir.join("identity")
+    }
+
+    /// Whether the directory has one.
+    pub fn exists(dir: &Path) -> bool {
+        RealFs.exists(&Self::path(dir))
     }
 
     /// Reads the directory's identity, or gives it one.

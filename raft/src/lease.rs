@@ -2,6 +2,7 @@
 //! openraft's metrics, read on the storage thread and by every request that must not be answered by a leader of
 //! yesterday.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -10,6 +11,8 @@ use parking_lot::Mutex;
 pub struct Lease {
     length: Duration,
     state: Mutex<State>,
+    /// Given away: the majority's promise does not count any more.
+    suspended: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -29,7 +32,19 @@ impl Lease {
         Self {
             length: length * 9 / 10,
             state: Mutex::new(State::NotLeader),
+            suspended: AtomicBool::new(false),
         }
+    }
+
+    /// From here on another replica may be elected although the majority's promise still runs (a leadership transfer), or
+    /// no more so.
+    pub fn suspend(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::SeqCst);
+    }
+
+    /// How long it holds after a majority's answer.
+    pub fn length(&self) -> Duration {
+        self.length
     }
 
     /// This replica leads and a majority acknowledged what was sent at `acknowledged`.
@@ -49,6 +64,9 @@ impl Lease {
 
     /// Whether no other leader can exist at this moment.
     pub fn is_valid(&self) -> bool {
+        if self.suspended.load(Ordering::SeqCst) {
+            return false;
+        }
         match *self.state.lock() {
             State::NotLeader => false,
             State::Alone => true,
@@ -70,6 +88,10 @@ mod tests {
         std::thread::sleep(Duration::from_millis(60));
         assert!(!lease.is_valid());
         lease.alone();
+        assert!(lease.is_valid());
+        lease.suspend(true);
+        assert!(!lease.is_valid(), "given away");
+        lease.suspend(false);
         assert!(lease.is_valid());
         lease.drop_now();
         assert!(!lease.is_valid());

@@ -6,11 +6,16 @@
 //! Architecture invariant: no type of openraft appears in what this crate exports.
 
 mod core;
+mod dial;
 mod error;
 mod founding;
 mod identity;
+mod in_sync;
+mod join;
+mod lag;
 mod lease;
 mod log_storage;
+mod membership;
 mod network;
 mod options;
 mod peer_server;
@@ -21,16 +26,19 @@ mod replica;
 mod role;
 mod snapshot;
 mod state_machine;
+mod status;
+mod tend;
 mod throttle;
 mod ticket;
+mod transfer;
 mod types;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use error::{ProposeError, RaftError};
-pub use options::{AckLevel, FlushEvery, FlushMode, Member, Node, Peer, ReplicaOptions};
+pub use error::{ChangeError, ProposeError, RaftError};
+pub use options::{AckLevel, FlushEvery, FlushMode, Member, Node, Peer, Policy, ReplicaOptions};
 pub use propose::Proposal;
 pub use raftmq_store::commitlog::draft::Placed;
 pub use raftmq_store::consume_queue::QueueEntry;
@@ -41,3 +49,5 @@ pub use raftmq_store::{Arrived, Command, OffsetCommit, StoreError, TimerKey};
 pub use replica::{Leadership, Replica, TrimPoint};
 pub use role::Role;
 pub use state_machine::Observer;
+pub use status::{ReplicaRole, ReplicaStatus, SetStatus};
+pub use ticket::{Short, Stored};

@@ -15,6 +15,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::{Stream, StreamExt};
@@ -41,6 +42,10 @@ pub struct LogStorage {
     lease: Arc<Lease>,
     snapshots: Arc<Snapshots>,
     catch_up: Arc<Throttle>,
+    /// Messages that got their place here, ever.
+    stamped: Arc<AtomicU64>,
+    /// `asyncMaxUncommittedBytes`.
+    async_max_uncommitted: Arc<AtomicU64>,
 }
 
 impl LogStorage {
@@ -50,12 +55,16 @@ impl LogStorage {
         snapshots: Arc<Snapshots>,
         lease: Arc<Lease>,
         catch_up_rate: u64,
+        stamped: Arc<AtomicU64>,
+        async_max_uncommitted: Arc<AtomicU64>,
     ) -> Self {
         Self {
             log,
             snapshots,
             lease,
             catch_up: Arc::new(Throttle::new(catch_up_rate)),
+            stamped,
+            async_max_uncommitted,
         }
     }
 
@@ -301,16 +310,21 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
                 }
                 Body::Proposed(proposed) => {
                     let (_, placed) = batch.push_draft(id, proposed.draft, now_ms)?;
-                    proposed.ticket.appended(placed);
+                    self.stamped
+                        .fetch_add(placed.len() as u64, Ordering::Relaxed);
+                    proposed.ticket.appended(id.index, placed);
                     tickets.push(proposed.ticket);
                 }
             }
         }
-        let lease = self.lease.clone();
+        let (lease, log) = (self.lease.clone(), self.log.clone());
+        let most = self.async_max_uncommitted.clone();
         batch.submit(Box::new(move |result| {
             let persisted = result.is_ok();
             callback.io_completed(result.map_err(io::Error::other));
-            if persisted && !tickets.is_empty() && lease.is_valid() {
+            // With too much that is not committed, the leader's word alone does not count: those sends wait for the commit.
+            let bounded = || log.uncommitted() <= most.load(Ordering::Relaxed);
+            if persisted && !tickets.is_empty() && bounded() && lease.is_valid() {
                 tickets
                     .iter()
                     .for_each(|ticket| ticket.persisted_under_lease());

@@ -2,6 +2,7 @@
 //! Replication is one long bidirectional stream, pipelined: a few requests of at most 1 MiB are under way, then the
 //! next is read from the log when a response comes.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use parking_lot::RwLock;
 use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_client::PeerClient;
 use tokio::sync::Semaphore;
@@ -56,44 +58,62 @@ pub fn endpoint(
         .initial_connection_window_size(STREAM_WINDOW))
 }
 
+/// Where the members' peer ports are now. A member that moved is found at its new address by clients that exist already.
+#[derive(Default)]
+pub struct AddressBook(RwLock<HashMap<u64, String>>);
+
+impl AddressBook {
+    /// Notes where a member is.
+    pub fn note(&self, node_id: u64, addr: &str) {
+        if self
+            .0
+            .read()
+            .get(&node_id)
+            .is_none_or(|known| known != addr)
+        {
+            self.0.write().insert(node_id, addr.to_owned());
+        }
+    }
+
+    fn get(&self, node_id: u64) -> Option<String> {
+        self.0.read().get(&node_id).cloned()
+    }
+}
+
 /// Makes clients for openraft.
 pub struct Network {
     /// Set, cluster and own node id; the target is filled in.
     pub call: Call,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
+    /// Where the others are.
+    pub book: Arc<AddressBook>,
 }
 
 /// One target.
 pub struct Client {
     call: Call,
     target: u64,
-    client: Option<PeerClient<Channel>>,
+    connect_timeout: Duration,
+    book: Arc<AddressBook>,
+    /// The address and what was made for it.
+    client: Option<(String, PeerClient<Channel>)>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: u64, node: &Node) -> Client {
-        let channel = endpoint(&node.peer_addr, self.connect_timeout).map(|e| e.connect_lazy());
-        let client = match channel {
-            Ok(channel) => Some(
-                PeerClient::new(channel)
-                    .max_decoding_message_size(MAX_MESSAGE)
-                    .max_encoding_message_size(MAX_MESSAGE),
-            ),
-            Err(error) => {
-                tracing::error!(target, addr = node.peer_addr, %error, "a member's peer address cannot be used");
-                None
-            }
-        };
+        self.book.note(target, &node.peer_addr);
         Client {
             call: Call {
                 to: target,
                 ..self.call.clone()
             },
             target,
-            client,
+            connect_timeout: self.connect_timeout,
+            book: self.book.clone(),
+            client: None,
         }
     }
 }
@@ -105,13 +125,30 @@ fn unreachable(status: &tonic::Status) -> Error {
 }
 
 impl Client {
-    fn client(&self) -> Result<PeerClient<Channel>, Error> {
-        let missing = || unreachable(&tonic::Status::unavailable("no usable address"));
-        self.client.clone().ok_or_else(missing)
+    fn connected(&mut self) -> Result<PeerClient<Channel>, tonic::Status> {
+        let unusable = |why: String| tonic::Status::unavailable(why);
+        let addr = self.book.get(self.target);
+        let addr = addr.ok_or_else(|| unusable("no address".to_owned()))?;
+        match &self.client {
+            Some((known, client)) if *known == addr => Ok(client.clone()),
+            _ => {
+                let endpoint = endpoint(&addr, self.connect_timeout)
+                    .map_err(|e| unusable(format!("{addr}: {e}")))?;
+                let client = PeerClient::new(endpoint.connect_lazy())
+                    .max_decoding_message_size(MAX_MESSAGE)
+                    .max_encoding_message_size(MAX_MESSAGE);
+                self.client = Some((addr, client.clone()));
+                Ok(client)
+            }
+        }
+    }
+
+    fn client(&mut self) -> Result<PeerClient<Channel>, Error> {
+        self.connected().map_err(|status| unreachable(&status))
     }
 
     async fn ask(
-        &self,
+        &mut self,
         rpc: VoteRequest<TypeConfig>,
         pre_vote: bool,
         ttl: Duration,
@@ -274,7 +311,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         let meta = snapshot.meta;
         let membership_at = *meta.last_membership.log_id();
         let membership =
-            membership_at.map(|id| encode_stored(id, meta.last_membership.membership()));
+            membership_at.map(|id| encode_stored(id, meta.last_membership.membership(), None));
         let head = pb::SnapshotChunk {
             vote: Some(wire::vote_to(&vote)),
             last: meta.last_log_id.as_ref().map(wire::id_to),
@@ -288,10 +325,7 @@ impl RaftNetworkV2<TypeConfig> for Client {
         });
         let stream = futures_util::stream::iter([head]).chain(chunks);
         let request = self.call.sign(stream).map_err(failed)?;
-        let mut client = self
-            .client
-            .clone()
-            .ok_or_else(|| failed(tonic::Status::unavailable("no usable address")))?;
+        let mut client = self.connected().map_err(failed)?;
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             response = client.install_snapshot(request) => {

@@ -14,6 +14,41 @@ pub enum AckLevel {
     Leader,
     /// `SYNC_MASTER`: a majority has persisted it, and the leader has applied it.
     Majority,
+    /// `ackQuorum=all`: that, and every in-sync voter has persisted it.
+    All,
+}
+
+/// What can be changed while the replica runs, by the set's settings. The leader's counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// `brokerRole` and `ackQuorum`.
+    pub ack: AckLevel,
+    /// `minInSyncReplicas`: with [`AckLevel::All`], fewer in-sync voters take no messages.
+    pub min_in_sync: usize,
+    /// `inSyncTimeoutMs`: a voter that lags by more is left out of [`AckLevel::All`].
+    pub in_sync_timeout: Duration,
+    /// `asyncMaxUncommittedBytes`: with more than that not committed, [`AckLevel::Leader`] waits for the commit.
+    pub async_max_uncommitted: u64,
+    /// `replicaEvictAfterMs`: a voter that was silent for so long is replaced by a standby, when there is one.
+    pub evict_after: Option<Duration>,
+    /// `raftReplicas`: standbys become voters up to this number; 0 for none by themselves.
+    pub voters: usize,
+    /// `preferredLeaderId`: the name of the replica that leads when it can.
+    pub preferred_leader: Option<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            ack: AckLevel::Majority,
+            min_in_sync: 1,
+            in_sync_timeout: Duration::from_secs(1),
+            async_max_uncommitted: 64 * 1024 * 1024,
+            evict_after: None,
+            voters: 0,
+            preferred_leader: None,
+        }
+    }
 }
 
 /// When an entry counts as persisted on one replica.
@@ -57,9 +92,10 @@ pub struct ReplicaOptions {
     pub cluster: String,
     /// `brokerName`: the name of the set.
     pub set: String,
-    /// Own name in the peer list.
+    /// Own name in the set; empty lets the leader choose one when this replica joins.
     pub self_name: String,
-    /// All replicas of the set, this one included; empty with `bootstrap`.
+    /// All founding replicas of the set, this one included; empty with `bootstrap`, and for one that joins a set that
+    /// exists already.
     pub peers: Vec<Peer>,
     /// A new directory becomes a set of one replica.
     pub bootstrap: bool,
@@ -69,8 +105,8 @@ pub struct ReplicaOptions {
     pub peer_advertise: String,
     /// How clients and forwarding replicas reach this broker, `brokerIP1:listenPort`.
     pub client_advertise: String,
-    /// `brokerRole`.
-    pub ack: AckLevel,
+    /// Where it stands at the start; see [`Policy`].
+    pub policy: Policy,
     /// Time between two heartbeats of the leader.
     pub heartbeat: Duration,
     /// Shortest election timeout.

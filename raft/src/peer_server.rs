@@ -3,11 +3,10 @@
 
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
 use parking_lot::Mutex;
 use raftmq_proto::raft as pb;
@@ -17,9 +16,12 @@ use raftmq_store::snapshots::Snapshots;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::identity::{Belongs, Identity};
+use crate::membership;
 use crate::quarantine::Guard;
+use crate::replica::Inner;
 use crate::snapshot::{Incoming, Snapshot};
-use crate::types::{Meta, Raft, TypeConfig, decode_stored, log_id};
+use crate::status::own_standing;
+use crate::types::{Meta, Raft, TypeConfig, decode_stored};
 use crate::wire::{self, Call};
 
 /// What the peer port and the founding share.
@@ -32,6 +34,8 @@ pub struct PeerState {
     pub client_addr: String,
     /// Who this directory is.
     pub identity: Mutex<Identity>,
+    /// The replica this is a part of.
+    pub owner: OnceLock<Weak<Inner>>,
     /// The Raft core and how it is addressed, once there is one.
     pub core: OnceLock<(Raft, Call)>,
     /// Votes are refused before this moment: a lease may be running that this replica granted before its restart.
@@ -46,8 +50,6 @@ pub struct PeerState {
     pub founded: tokio::sync::Notify,
 }
 
-/// A leader that was silent for so long is none.
-const HEARD_LATELY: std::time::Duration = std::time::Duration::from_secs(1);
 /// Bytes of log that another replica gets at once for a repair.
 const MAX_REPAIR: usize = 4 * 1024 * 1024;
 
@@ -69,6 +71,11 @@ impl PeerService {
             to: belongs.node_id,
         };
         call.check(request.metadata())
+    }
+
+    fn owner(&self) -> Result<Arc<Inner>, Status> {
+        let owner = self.0.owner.get().and_then(Weak::upgrade);
+        owner.ok_or_else(|| Status::unavailable("this replica starts or ends"))
     }
 
     fn core<T>(&self, request: &Request<T>) -> Result<&Raft, Status> {
@@ -169,7 +176,7 @@ impl Peer for PeerService {
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::TransferResponse>, Status> {
         let raft = self.core(&request)?;
-        if let Some(reason) = self.0.guard.restriction() {
+        if let Some(reason) = self.0.guard.hindrance() {
             return Ok(Response::new(pb::TransferResponse { refused: reason }));
         }
         let request = request.into_inner();
@@ -251,13 +258,20 @@ impl Peer for PeerService {
         request: Request<pb::StandingRequest>,
     ) -> Result<Response<pb::StandingResponse>, Status> {
         let raft = self.core(&request)?;
-        let last = self.0.log.bounds().1;
-        let leads = raft.metrics().borrow_watched().state == openraft::ServerState::Leader;
-        Ok(Response::new(pb::StandingResponse {
-            last: last.map(|id| wire::id_to(&log_id(id.term, id.index))),
-            waits: self.0.guard.waits(),
-            has_leader: leads || self.0.guard.has_heard(HEARD_LATELY),
-        }))
+        let caller = wire::caller(request.metadata());
+        let owner = self.owner()?;
+        Ok(Response::new(own_standing(&owner, raft, caller)))
+    }
+
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<pb::JoinResponse>, Status> {
+        let (inner, request) = (self.owner()?, request.into_inner());
+        // To its end, even if the caller goes away: a change of the membership under way is nothing to drop.
+        let joined = tokio::spawn(async move { membership::join(&inner, request).await });
+        let joined = joined.await.map_err(fatal)?;
+        joined.map(Response::new)
     }
 
     async fn hello(
@@ -336,6 +350,8 @@ impl PeerService {
                 .into_iter()
                 .map(|f| (f.node_id, f.name, f.incarnation))
                 .collect(),
+            name: self.0.name.clone(),
+            ..Belongs::default()
         });
         founded
             .save(&self.0.dir)

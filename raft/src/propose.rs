@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use raftmq_store::commitlog::format::{COMMAND_HEADER_LEN, HEADER_LEN, MAX_ENTRY_
 use tokio::sync::{Notify, watch};
 
 use crate::error::ProposeError;
+use crate::in_sync::InSync;
 use crate::lease::Lease;
 use crate::options::AckLevel;
 use crate::peer_server::PeerState;
@@ -103,6 +104,12 @@ pub struct Proposer {
     ack: AtomicU8,
     limits: Limits,
     lease: Arc<Lease>,
+    /// What is not yet appended waits: leadership is being handed over.
+    paused: AtomicBool,
+    /// Paused, and nothing is on its way through openraft any more.
+    quiet: AtomicBool,
+    /// Those that wait for all in-sync voters.
+    pub(crate) in_sync: InSync,
 }
 
 impl Proposer {
@@ -114,16 +121,33 @@ impl Proposer {
             wake: Notify::new(),
             ack: AtomicU8::new(ack as u8),
             limits,
+            paused: AtomicBool::new(false),
+            quiet: AtomicBool::new(false),
+            in_sync: InSync::default(),
         })
     }
 
     /// The configured acknowledgement level.
     pub fn ack_level(&self) -> AckLevel {
-        if self.ack.load(Ordering::Relaxed) == AckLevel::Leader as u8 {
-            AckLevel::Leader
-        } else {
-            AckLevel::Majority
+        const ALL: u8 = AckLevel::All as u8;
+        const LEADER: u8 = AckLevel::Leader as u8;
+        match self.ack.load(Ordering::Relaxed) {
+            ALL => AckLevel::All,
+            LEADER => AckLevel::Leader,
+            _ => AckLevel::Majority,
         }
+    }
+
+    /// Lets what is not yet appended wait, or go on.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.quiet.store(false, Ordering::SeqCst);
+        self.paused.store(paused, Ordering::SeqCst);
+        self.wake.notify_one();
+    }
+
+    /// Paused, and everything that was appended is answered.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::SeqCst)
     }
 
     /// Changes the configured level; entries appended from now on follow it.
@@ -228,8 +252,12 @@ impl Proposer {
                 in_flight.fail_appended();
             }
             led = core.is_some();
+            let paused = self.paused.load(Ordering::SeqCst);
+            if paused && in_flight.len() == 0 {
+                self.quiet.store(true, Ordering::SeqCst);
+            }
             // A leader without its lease would only refuse: what is not appended waits as if there were no leader.
-            let core = core.filter(|_| self.lease.is_valid());
+            let core = core.filter(|_| self.lease.is_valid() && !paused);
             let leads = core.is_some();
             if self.queue.lock().stopped {
                 in_flight.fail_appended();

@@ -10,19 +10,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
-use raftmq_proto::raft as pb;
-use raftmq_proto::raft::peer_client::PeerClient;
 use raftmq_store::StoreError;
 use raftmq_store::commitlog::CommitLog;
 use raftmq_store::vfs::{FileSystem, RealFs};
 
+use crate::dial::standing;
 use crate::log_storage::decode_vote;
-use crate::network::endpoint;
 use crate::replica::Inner;
+use crate::transfer;
 use crate::types::{LogId, Raft, Vote};
 use crate::wire::Call;
 
@@ -41,7 +41,9 @@ pub struct Guard {
     path: PathBuf,
     log: CommitLog,
     /// One voter has nobody to wait for.
-    alone: bool,
+    alone: AtomicBool,
+    /// About to stop: it votes and does not lead.
+    leaving: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -92,12 +94,30 @@ impl Guard {
         Ok(Arc::new(Self {
             path,
             log,
-            alone,
+            alone: AtomicBool::new(alone),
+            leaving: AtomicBool::new(false),
             state: Mutex::new(State {
                 lost,
                 ..State::default()
             }),
         }))
+    }
+
+    /// The set has become one of this voter alone, or no more so.
+    pub fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
+    }
+
+    /// This replica is about to stop: it does not campaign, and takes no leadership that is handed to it.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Why leadership may not be handed to this replica; `None` when it may.
+    pub fn hindrance(&self) -> Option<String> {
+        let leaves = self.leaving.load(Ordering::Relaxed);
+        let leaves = leaves.then(|| "it is about to stop".to_owned());
+        leaves.or_else(|| self.restriction())
     }
 
     /// It waits for a leader, or for all voters.
@@ -107,7 +127,7 @@ impl Guard {
 
     /// Why this replica may not lead; `None` when it may.
     pub fn restriction(&self) -> Option<String> {
-        if self.alone {
+        if self.alone.load(Ordering::Relaxed) {
             return None;
         }
         if self.state.lock().lost {
@@ -175,7 +195,8 @@ pub async fn watch(inner: Arc<Inner>, raft: Raft, call: Call, quiet: Duration) {
     let mut leaderless = Instant::now();
     loop {
         let restricted = guard.restriction().is_some();
-        let campaign = !restricted || floor_is_ours(guard);
+        let leaves = guard.leaving.load(Ordering::Relaxed);
+        let campaign = !leaves && (!restricted || floor_is_ours(guard));
         if electing != Some(campaign) {
             raft.runtime_config().elect(campaign);
             electing = Some(campaign);
@@ -210,7 +231,11 @@ pub async fn watch(inner: Arc<Inner>, raft: Raft, call: Call, quiet: Duration) {
                 );
             }
         } else if leads {
-            give_up_leadership(&raft, call.from).await;
+            tracing::warn!("leadership is handed over: the log is damaged here");
+            if let Err(error) = transfer::transfer(&inner, None).await {
+                tracing::warn!(%error, "nobody else can lead");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -220,34 +245,6 @@ fn floor_is_ours(guard: &Guard) -> bool {
     let last = guard.log.bounds().1.map(|id| (id.term, id.index));
     let floor = guard.state.lock().floor;
     floor.is_some_and(|floor| last >= floor)
-}
-
-/// Hands over to another voter, which a leader with a damaged log does.
-async fn give_up_leadership(raft: &Raft, own: u64) {
-    let other = {
-        let metrics = raft.metrics();
-        let seen = metrics.borrow_watched();
-        let voters: Vec<u64> = seen.membership_config.membership().voter_ids().collect();
-        let matched = |id: &u64| {
-            let replication = seen.replication.as_ref()?;
-            replication
-                .get(id)
-                .cloned()
-                .flatten()
-                .map(|log_id| log_id.index)
-        };
-        voters
-            .into_iter()
-            .filter(|id| *id != own)
-            .max_by_key(matched)
-    };
-    if let Some(to) = other {
-        tracing::warn!(to, "leadership is handed over: the log is damaged here");
-        if let Err(error) = raft.trigger().transfer_leader(to).await {
-            tracing::warn!(%error, "the core has ended");
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }
 
 /// Asks all voters how they stand. When every one answers, none knows a leader, and those that may vote are too few,
@@ -269,7 +266,7 @@ async fn look_around(inner: &Inner, raft: &Raft, call: &Call) {
     let mut floor = own;
     let mut may_vote = 0;
     for (id, addr) in voters.iter().filter(|(id, _)| *id != call.from) {
-        let Ok(standing) = ask(addr, *id, call).await else {
+        let Ok(standing) = standing(addr, *id, call, ANSWER).await else {
             // Silence: its log may be the most complete one.
             guard.state.lock().floor = None;
             return;
@@ -294,14 +291,4 @@ async fn look_around(inner: &Inner, raft: &Raft, call: &Call) {
         );
         state.floor = Some(floor);
     }
-}
-
-async fn ask(addr: &str, to: u64, call: &Call) -> Result<pb::StandingResponse, tonic::Status> {
-    let unusable = |e: tonic::transport::Error| tonic::Status::unavailable(e.to_string());
-    let endpoint = endpoint(addr, ANSWER).map_err(unusable)?.timeout(ANSWER);
-    let channel = endpoint.connect().await.map_err(unusable)?;
-    let call = Call { to, ..call.clone() };
-    let request = call.sign(pb::StandingRequest {})?;
-    let answer = PeerClient::new(channel).standing(request).await?;
-    Ok(answer.into_inner())
 }

@@ -7,16 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftmq_proto::raft as pb;
-use raftmq_proto::raft::peer_client::PeerClient;
 use raftmq_store::commitlog::damage::Damage;
 use raftmq_store::commitlog::format::Header;
 use raftmq_store::commitlog::{CommitLog, LogOptions};
 use raftmq_store::{Env, Store, StoreError};
-use tonic::transport::Channel;
 
+use crate::dial::dial;
 use crate::error::RaftError;
-use crate::identity::Identity;
-use crate::network::{MAX_MESSAGE, endpoint};
+use crate::identity::{Belongs, Identity};
 use crate::options::ReplicaOptions;
 use crate::replica::Inner;
 use crate::wire::Call;
@@ -110,7 +108,36 @@ pub fn before_start(
     repaired
 }
 
-/// Repairs everything that is known to be damaged, from the configured peers. Blocking thread.
+/// Node id, name and peer address of the others: the members as last heard of, or the founders in the peer list.
+fn others(options: &ReplicaOptions, belongs: &Belongs) -> Vec<(u64, String, String)> {
+    let members = belongs.members.iter();
+    let mut others: Vec<_> = members
+        .map(|(id, node)| (*id, node.name.clone(), node.peer_addr.clone()))
+        .collect();
+    if others.is_empty() {
+        let addr = |name: &String| options.peers.iter().find(|p| p.name == *name);
+        let founders = belongs.founders.iter();
+        others = founders
+            .filter_map(|(id, name, _)| Some((*id, name.clone(), addr(name)?.addr.clone())))
+            .collect();
+    }
+    // They may have moved: the configuration may know better than what was last heard.
+    let names: Vec<(u64, String)> = others
+        .iter()
+        .map(|(id, name, _)| (*id, name.clone()))
+        .collect();
+    for (id, name) in names {
+        if let Some(peer) = options.peers.iter().find(|p| p.name == name) {
+            others.push((id, name, peer.addr.clone()));
+        }
+    }
+    others.sort();
+    others.dedup();
+    others.retain(|(id, ..)| *id != belongs.node_id);
+    others
+}
+
+/// Repairs everything that is known to be damaged, from the other members. Blocking thread.
 ///
 /// # Errors
 /// The log is not damaged, or there is no other replica.
@@ -120,12 +147,8 @@ pub fn repair_whole(
     log: &CommitLog,
 ) -> Result<(), RaftError> {
     let damage = log.damage();
-    let others: Vec<_> = options
-        .peers
-        .iter()
-        .filter(|p| p.name != options.self_name)
-        .collect();
     let belongs = identity.membership.as_ref();
+    let others = belongs.map_or(Vec::new(), |belongs| others(options, belongs));
     let Some(belongs) = belongs.filter(|_| !damage.is_empty() && !others.is_empty()) else {
         return Err(RaftError::Store(StoreError::corrupt(
             options.store_dir.display().to_string(),
@@ -145,22 +168,17 @@ pub fn repair_whole(
     let mut rounds = 0u32;
     while let Some(range) = log.damage().first().copied() {
         let mut repaired = false;
-        for peer in &others {
-            let node = belongs
-                .founders
-                .iter()
-                .find(|(_, name, _)| *name == peer.name);
-            let Some((node_id, ..)) = node else { continue };
-            let fetched = runtime.block_on(fetch(&peer.addr, *node_id, &call, range));
+        for (node_id, name, addr) in &others {
+            let fetched = runtime.block_on(fetch(addr, *node_id, &call, range));
             match fetched.map(|entries| write(log, range, entries)) {
                 Ok(Ok(())) => {
                     repaired = true;
                     break;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, from = %peer.name, "a repair did not fit");
+                    tracing::warn!(%error, from = %name, "a repair did not fit");
                 }
-                Err(status) => tracing::debug!(%status, from = %peer.name, "no help yet"),
+                Err(status) => tracing::debug!(%status, from = %name, "no help yet"),
             }
         }
         if !repaired {
@@ -184,15 +202,12 @@ async fn fetch(
     call: &Call,
     range: Damage,
 ) -> Result<Vec<Bytes>, tonic::Status> {
-    let unusable = |e: tonic::transport::Error| tonic::Status::unavailable(e.to_string());
-    let endpoint = endpoint(addr, ANSWER).map_err(unusable)?.timeout(ANSWER);
-    let channel: Channel = endpoint.connect().await.map_err(unusable)?;
     let call = Call { to, ..call.clone() };
     let request = pb::ReadLogRequest {
         position: range.from,
         max_bytes: PIECE,
     };
-    let mut client = PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = dial(addr, ANSWER).await?;
     let answer = client.read_log(call.sign(request)?).await?;
     Ok(answer.into_inner().entries)
 }

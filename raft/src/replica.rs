@@ -5,15 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use raftmq_proto::raft::peer_server::PeerServer;
 use raftmq_remoting::message::StoredRecord;
 use raftmq_store::commitlog::LogOptions;
-use raftmq_store::commitlog::draft::Placed;
 use raftmq_store::commitlog::marks::{Mark, boot_id};
 use raftmq_store::commitlog::writer::FlushPolicy;
 use raftmq_store::consume_queue::QueueEntry;
@@ -23,23 +22,29 @@ use raftmq_store::state::State;
 use raftmq_store::time_index::{self, Boundary};
 use raftmq_store::vfs::{FileSystem, RealFs, Space};
 use raftmq_store::{Command, Env, Stop, Store, StoreError, key_query};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::core;
-use crate::error::{ProposeError, RaftError};
+use crate::error::{ChangeError, ProposeError, RaftError};
 use crate::founding;
 use crate::identity::{Belongs, Identity, new_id};
+use crate::in_sync;
+use crate::join;
+use crate::lag::LagClock;
 use crate::lease::Lease;
-use crate::network::{KEEP_ALIVE, MAX_MESSAGE};
-use crate::options::{AckLevel, FlushMode, Member, Node, Peer, ReplicaOptions};
+use crate::membership;
+use crate::network::{AddressBook, KEEP_ALIVE, MAX_MESSAGE};
+use crate::options::{AckLevel, FlushMode, Member, Node, Peer, Policy, ReplicaOptions};
 use crate::peer_server::{PeerService, PeerState};
 use crate::propose::{Limits, Proposal, Proposer};
 use crate::quarantine::Guard;
 use crate::repair;
 use crate::role::Role;
-use crate::state_machine::Observer;
+use crate::state_machine::{AppliedView, Observer};
+use crate::ticket::Stored;
 use crate::types::{Raft, decode_stored};
+use crate::wire::Call;
 
 /// Threads of the Raft runtime: the core and replication, and one for what comes in.
 const RAFT_THREADS: usize = 2;
@@ -80,6 +85,28 @@ pub(crate) struct Inner {
     pub(crate) used_before: bool,
     /// Woken when damage of the log was found.
     pub(crate) damaged: Notify,
+    /// What the set's settings say.
+    pub(crate) policy: RwLock<Policy>,
+    /// How far the others are behind, while this replica leads.
+    pub(crate) lag: LagClock,
+    /// The term this replica leads in, and since when.
+    pub(crate) led_since: Mutex<Option<(u64, Instant)>>,
+    /// When this replica led last.
+    pub(crate) last_led: Mutex<Option<Instant>>,
+    /// Held while leadership or the membership is changed.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Newcomers under examination.
+    pub(crate) joins: tokio::sync::Semaphore,
+    /// What is applied.
+    pub(crate) applied: Arc<AppliedView>,
+    /// Where the members are.
+    pub(crate) book: Arc<AddressBook>,
+    /// Peer addresses at which the set may be found, for a replica that belongs to none yet.
+    pub(crate) hints: watch::Sender<Vec<String>>,
+    /// `asyncMaxUncommittedBytes`.
+    pub(crate) async_max_uncommitted: Arc<AtomicU64>,
+    /// The Raft runtime.
+    pub(crate) handle: Handle,
     /// Woken when the base snapshot has moved: the log may be purged up to it.
     base_moved: Notify,
     /// New messages are refused: the disk is too full.
@@ -135,12 +162,14 @@ impl Replica {
             }
         };
         let used_before = store.log.bounds().1.is_some() || store.log.vote().is_some();
-        if identity.membership.is_none() && options.peers.is_empty() && !options.bootstrap {
+        if identity.membership.as_ref().is_some_and(|m| m.removed) {
+            store.log.close();
             runtime.shutdown_background();
-            return Err(RaftError::Config(
-                "an empty directory and no raftPeers: give the peer list of the set, or --bootstrap for a set of one"
-                    .to_owned(),
-            ));
+            return Err(RaftError::Config(format!(
+                "{} was removed from the set {}: to join again this replica needs an empty directory",
+                options.store_dir.display(),
+                options.set
+            )));
         }
         let limits = Limits {
             waiting_bytes: options.waiting_room_bytes,
@@ -173,7 +202,7 @@ impl Replica {
             return Err(error.into());
         }
         let inner = Arc::new(Inner {
-            proposer: Proposer::new(options.ack, limits, lease.clone()),
+            proposer: Proposer::new(options.policy.ack, limits, lease.clone()),
             lease,
             peers: Arc::new(PeerState {
                 dir: options.store_dir.clone(),
@@ -183,6 +212,7 @@ impl Replica {
                 guard,
                 log: store.log.clone(),
                 snapshots: store.snapshots.clone(),
+                owner: OnceLock::new(),
                 core: OnceLock::new(),
                 no_votes_before: OnceLock::new(),
                 founded: tokio::sync::Notify::new(),
@@ -193,6 +223,17 @@ impl Replica {
             observer,
             used_before,
             damaged: Notify::new(),
+            policy: RwLock::new(options.policy.clone()),
+            lag: LagClock::default(),
+            led_since: Mutex::default(),
+            last_led: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            joins: membership::join_slots(),
+            applied: Arc::default(),
+            book: Arc::default(),
+            hints: watch::Sender::default(),
+            async_max_uncommitted: Arc::new(AtomicU64::new(options.policy.async_max_uncommitted)),
+            handle: handle.clone(),
             base_moved: Notify::new(),
             full: AtomicBool::new(false),
             housekeeping: Arc::default(),
@@ -201,6 +242,7 @@ impl Replica {
             closed: OnceLock::new(),
             options,
         });
+        let _ = inner.peers.owner.set(Arc::downgrade(&inner));
         listen_to_store(&inner);
         let started = {
             let inner = inner.clone();
@@ -309,19 +351,110 @@ impl Replica {
         }
     }
 
-    /// Changes the configured acknowledgement level.
-    pub fn set_ack_level(&self, level: AckLevel) {
-        self.inner.proposer.set_ack_level(level);
+    /// Changes what the set's settings say; entries appended from now on follow it.
+    pub fn set_policy(&self, policy: Policy) {
+        self.inner.proposer.set_ack_level(policy.ack);
+        self.inner
+            .async_max_uncommitted
+            .store(policy.async_max_uncommitted, Ordering::Relaxed);
+        *self.inner.policy.write() = policy;
+    }
+
+    /// Tells a replica that belongs to no set yet at which peer addresses it may be found.
+    pub fn suggest_peers(&self, addrs: Vec<String>) {
+        self.inner.hints.send_if_modified(|known| {
+            let news = *known != addrs;
+            *known = addrs;
+            news
+        });
+    }
+
+    /// Hands leadership to a voter, by name or node id; to the best one with `None`. Clients notice a pause of some ten
+    /// milliseconds. Returns the new leader.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; refused up front for a target that is dead, lags, or may not lead.
+    pub async fn transfer_leader(&self, to: Option<&str>) -> Result<Member, ChangeError> {
+        let (inner, to) = (self.inner.clone(), to.map(str::to_owned));
+        self.on_raft(async move { crate::transfer::transfer(&inner, to.as_deref()).await })
+            .await
+    }
+
+    /// Makes a learner, by name or node id, a voter.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; refused when it has not caught up.
+    pub async fn add_voter(&self, replica: &str) -> Result<(), ChangeError> {
+        let (inner, replica) = (self.inner.clone(), replica.to_owned());
+        self.on_raft(async move { membership::promote(&inner, &replica).await })
+            .await
+    }
+
+    /// Takes a replica, by name or node id, out of the set for good; the leader hands over first when it is itself.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; refused when too few of the voters that remain answer.
+    pub async fn remove_replica(&self, replica: &str, force: bool) -> Result<(), ChangeError> {
+        let (inner, replica) = (self.inner.clone(), replica.to_owned());
+        self.on_raft(async move { membership::remove(&inner, &replica, force).await })
+            .await
+    }
+
+    /// Runs on the Raft runtime, where its connections live, and to its end even if the caller goes away.
+    async fn on_raft<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let done = self.inner.handle.spawn(work).await;
+        done.unwrap_or_else(|e| Err(ChangeError::Unknown(e.to_string())))
+    }
+
+    /// Voters that are in sync, as the log says, of how many; for `ackQuorum=all`.
+    pub fn in_sync(&self) -> (usize, usize) {
+        let role = self.inner.role.borrow().clone();
+        let left_out = in_sync::left_out(&self.inner.store.state);
+        let out = role
+            .voters
+            .iter()
+            .filter(|id| left_out.contains(id))
+            .count();
+        (role.voters.len() - out, role.voters.len())
+    }
+
+    /// This replica is about to stop: from now on it neither campaigns nor takes the leadership.
+    pub fn leave_leading(&self) {
+        self.inner.peers.guard.leave();
+    }
+
+    /// How long ago this process led; `None`: never.
+    pub fn last_led(&self) -> Option<Duration> {
+        self.inner.last_led.lock().map(|at| at.elapsed())
+    }
+
+    /// Random id of the set; `None` before its founding.
+    pub fn cluster_id(&self) -> Option<String> {
+        let identity = self.inner.peers.identity.lock();
+        identity.membership.as_ref().map(|m| m.cluster_id.clone())
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// Queues a proposal. `done` is called once, on a raft thread, and must not block.
     pub fn propose(
         &self,
         proposal: Proposal,
-        done: impl FnOnce(Result<Vec<Placed>, ProposeError>) + Send + 'static,
+        done: impl FnOnce(Result<Stored, ProposeError>) + Send + 'static,
     ) {
-        if !proposal.messages.is_empty() && self.is_full() {
-            return done(Err(ProposeError::DiskFull));
+        if !proposal.messages.is_empty() {
+            if self.is_full() {
+                return done(Err(ProposeError::DiskFull));
+            }
+            let all = proposal.ack.is_none() && self.inner.proposer.ack_level() == AckLevel::All;
+            if all && self.in_sync().0 < self.inner.policy.read().min_in_sync {
+                return done(Err(ProposeError::NotEnoughInSync));
+            }
         }
         self.inner.proposer.propose(proposal, Box::new(done));
     }
@@ -552,6 +685,48 @@ impl Replica {
     }
 }
 
+impl Inner {
+    /// The core, when this replica leads and serves.
+    pub(crate) fn leading(&self) -> Result<(Raft, Call), ChangeError> {
+        let role = self.role.borrow().clone();
+        match (&role.leader, self.peers.core.get()) {
+            (_, Some((raft, call))) if role.serving && self.lease.is_valid() => {
+                Ok((raft.clone(), call.clone()))
+            }
+            (Some(leader), Some(_)) if leader.node_id != role.me.node_id => {
+                Err(ChangeError::NotLeader(leader.clone()))
+            }
+            _ => Err(ChangeError::NoLeader),
+        }
+    }
+
+    /// For how long this replica has led.
+    pub(crate) fn led_for(&self) -> Duration {
+        let since = *self.led_since.lock();
+        since.map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    }
+
+    /// Proposes a state change of the set itself, bound to a term, and waits until it is applied.
+    pub(crate) async fn decide(
+        &self,
+        command: Command,
+        term: u64,
+        time: Duration,
+    ) -> Result<(), ProposeError> {
+        let (tx, rx) = oneshot::channel();
+        let proposal = Proposal {
+            messages: Vec::new(),
+            commands: vec![command],
+            ack: Some(AckLevel::Majority),
+            only_term: Some(term),
+            deadline: Instant::now() + time,
+        };
+        self.proposer
+            .propose(proposal, Box::new(move |result| drop(tx.send(result))));
+        rx.await.map_err(|_| ProposeError::Stopped)?.map(|_| ())
+    }
+}
+
 /// Whether a stored message is the one that a queue entry speaks of.
 fn is_of(bytes: &[u8], topic: &str, queue_id: i32, entry: &QueueEntry) -> bool {
     let own_size = bytes.get(..4).map(|size| size == entry.size.to_be_bytes());
@@ -589,8 +764,20 @@ fn open_store(options: &ReplicaOptions) -> Result<(Store, DirectoryLock, Identit
             "there is a log and no vote: a replica that forgot its vote must not vote; set this directory aside; a new replica has to take its place",
         )));
     }
+    if store.log.bounds().1.is_some() && !Identity::exists(&options.store_dir) {
+        store.log.close();
+        return Err(RaftError::Store(StoreError::corrupt(
+            options.store_dir.display().to_string(),
+            "there is a log and no identity: nobody knows which replica of which set this is; set this directory aside; a new replica has to take its place",
+        )));
+    }
     let identity = Identity::load_or_create(&options.store_dir, &options.set)?;
     Ok((store, lock, identity))
+}
+
+/// Members as last heard of; 0 when nothing was noted.
+pub(crate) fn known_members(identity: &Identity) -> usize {
+    identity.membership.as_ref().map_or(0, |m| m.members.len())
 }
 
 /// Whether acknowledged messages may be missing, and who would know.
@@ -614,7 +801,11 @@ fn open_guard(
     Guard::open(
         options.store_dir.clone(),
         store.log.clone(),
-        voters.map_or(options.peers.len() <= 1, |count| count == 1),
+        // The metadata may have gone back to a time before the set grew; the list of members is as new as can be.
+        match known_members(identity) {
+            0 | 1 => voters.map_or(options.bootstrap, |count| count == 1),
+            _ => false,
+        },
         lost,
         options.accept_data_loss,
     )
@@ -715,11 +906,22 @@ async fn start(inner: Arc<Inner>) -> Result<(), RaftError> {
         None if inner.options.bootstrap => bootstrap(&inner).await,
         None => {
             tokio::spawn(async move {
-                let belongs = founding::until_founded(&inner.peers, &inner.options.peers).await;
+                let belongs = tokio::select! {
+                    belongs = founding::until_founded(&inner.peers, &inner.options.peers) => Ok(belongs),
+                    joined = join::until_joined(&inner) => joined,
+                };
+                let belongs = match belongs {
+                    Ok(belongs) => belongs,
+                    Err(error) => {
+                        inner.stopped.send_replace(Some(error.to_string()));
+                        return;
+                    }
+                };
                 tracing::info!(
                     cluster_id = belongs.cluster_id,
                     node_id = belongs.node_id,
-                    "this replica is a founder"
+                    founder = !belongs.founders.is_empty(),
+                    "this replica belongs to the set"
                 );
                 match core::start(&inner, &belongs).await {
                     Ok(raft) => finish_founding(&inner, raft, belongs),
@@ -745,6 +947,8 @@ async fn bootstrap(inner: &Arc<Inner>) -> Result<(), RaftError> {
                 inner.options.self_name.clone(),
                 identity.incarnation.clone(),
             )],
+            name: inner.options.self_name.clone(),
+            ..Belongs::default()
         };
         let mut founded = identity.clone();
         founded.membership = Some(belongs.clone());

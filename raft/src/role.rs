@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftMetrics;
 use openraft::{Instant as _, ServerState};
+use raftmq_store::commitlog::CommitLog;
 use tokio::sync::watch;
 
 use crate::lease::Lease;
@@ -28,6 +29,8 @@ pub struct Role {
     pub members: Vec<Member>,
     /// Node ids of the voters.
     pub voters: Vec<u64>,
+    /// This replica was taken out of the set.
+    pub removed: bool,
     pub(crate) state_is_leader: bool,
 }
 
@@ -60,6 +63,7 @@ impl Role {
             serving: leads && applied_term == Some(metrics.current_term),
             voters: membership.voter_ids().collect(),
             members,
+            removed: false,
             state_is_leader: leads,
         }
     }
@@ -67,24 +71,71 @@ impl Role {
 
 /// How often the lease and the applied position are looked at. openraft's metrics change several times an entry: whoever
 /// waits for each change costs more than the entry.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(30);
+/// The same on a follower: its role comes as a notice.
+const LOOK_NOW_AND_THEN: Duration = Duration::from_millis(200);
 /// The same while a new leader waits for its first entry to be applied.
 const LOOK_CLOSELY: Duration = Duration::from_millis(2);
+
+/// openraft's notice comes before the metrics that it is about: for so long they are looked at closely.
+const SETTLES: Duration = Duration::from_millis(50);
+
+/// Stops the leader's heartbeats while its disk hangs, so that another replica is elected.
+struct DiskWatch {
+    log: CommitLog,
+    /// A write that takes longer costs the leadership.
+    patience: Duration,
+    given_up: bool,
+}
+
+impl DiskWatch {
+    /// How long the present write has taken.
+    fn look(&mut self, raft: &Raft, role: &Role) -> Duration {
+        let stuck = self.log.progress().stuck_for();
+        let give_up = stuck >= self.patience && role.leads() && role.voters != [role.me.node_id];
+        if give_up && !self.given_up {
+            tracing::error!(
+                stuck_ms = stuck.as_millis() as u64,
+                "the disk hangs: leadership is given up"
+            );
+            raft.runtime_config().heartbeat(false);
+            self.given_up = true;
+        } else if self.given_up && stuck < self.patience {
+            tracing::info!("the disk answers again");
+            raft.runtime_config().heartbeat(true);
+            self.given_up = false;
+        }
+        stuck
+    }
+}
 
 /// Follows the core until it ends; returns the reason.
 pub async fn follow(
     raft: Raft,
     me: Member,
     lease: Arc<Lease>,
+    log: CommitLog,
     publish: watch::Sender<Arc<Role>>,
+    mut seen_members: impl FnMut(&Role),
 ) -> String {
     let metrics = raft.metrics();
+    let mut disk = DiskWatch {
+        log,
+        patience: lease.length() * 2,
+        given_up: false,
+    };
     // Changes with vote, leader and membership only.
     let mut server = raft.server_metrics();
+    let mut noticed = Instant::now();
     loop {
         let (role, acknowledged, running) = {
             let seen = metrics.borrow_watched();
-            let acknowledged = seen.last_quorum_acked.map(|at| at.into_inner().elapsed());
+            // The moment, never later than it was: an age that is held against a later clock would be too young, as when
+            // this process is stopped in between.
+            let acknowledged = seen.last_quorum_acked.and_then(|at| {
+                let now = Instant::now();
+                now.checked_sub(at.into_inner().elapsed())
+            });
             (
                 Role::of(&seen, &me),
                 acknowledged,
@@ -95,26 +146,43 @@ pub async fn follow(
             lease.drop_now();
             return fatal.to_string();
         }
+        let stuck = disk.look(&raft, &role);
         match acknowledged {
-            _ if !role.leads() => lease.drop_now(),
+            _ if !role.leads() || stuck >= lease.length() => lease.drop_now(),
             _ if role.voters == [me.node_id] => lease.alone(),
-            Some(ago) => lease.renew(Instant::now().checked_sub(ago).unwrap_or_else(Instant::now)),
+            Some(at) => lease.renew(at),
             None => lease.drop_now(),
         }
-        let look = match role.leads() && !role.serving {
-            true => LOOK_CLOSELY,
-            false => LOOK,
+        let look = match (role.leads(), role.serving) {
+            (true, false) => LOOK_CLOSELY,
+            _ if noticed.elapsed() < SETTLES => LOOK_CLOSELY,
+            (true, true) => LOOK,
+            (false, _) => LOOK_NOW_AND_THEN,
         };
         let before = publish.borrow().clone();
+        let role = Role {
+            removed: before.removed,
+            ..role
+        };
         if *before != role {
             log_change(&before, &role);
-            publish.send_replace(Arc::new(role));
+            let news = before.members != role.members || before.voters != role.voters;
+            publish.send_modify(|published| {
+                let removed = published.removed;
+                *published = Arc::new(Role { removed, ..role });
+            });
+            if news {
+                seen_members(&publish.borrow().clone());
+            }
         }
         tokio::select! {
-            changed = server.changed() => if changed.is_err() {
-                lease.drop_now();
-                return "the Raft core has ended".to_owned();
-            },
+            changed = server.changed() => {
+                if changed.is_err() {
+                    lease.drop_now();
+                    return "the Raft core has ended".to_owned();
+                }
+                noticed = Instant::now();
+            }
             () = tokio::time::sleep(look) => {}
         }
     }
@@ -130,7 +198,16 @@ fn log_change(before: &Role, now: &Role) {
     match (before.leads(), now.leads()) {
         (false, true) => tracing::info!(term = now.term, "elected leader"),
         (true, false) => {
-            tracing::info!(term = now.term, leader = name(now), "no longer the leader")
+            let why = match now.term > before.term {
+                true => "a newer term",
+                false => "its own step",
+            };
+            tracing::warn!(
+                term = now.term,
+                leader = name(now),
+                why,
+                "no longer the leader"
+            )
         }
         _ if name(before) != name(now) => {
             tracing::info!(term = now.term, leader = name(now), "leader changed")
@@ -139,5 +216,16 @@ fn log_change(before: &Role, now: &Role) {
     }
     if now.serving && !before.serving {
         tracing::info!(term = now.term, "serving");
+    }
+    let names = |role: &Role, voters: bool| -> Vec<String> {
+        let of_kind = |m: &&Member| role.voters.contains(&m.node_id) == voters;
+        role.members
+            .iter()
+            .filter(of_kind)
+            .map(|m| format!("{}#{}", m.name, m.node_id))
+            .collect()
+    };
+    if (&before.members, &before.voters) != (&now.members, &now.voters) {
+        tracing::info!(voters = ?names(now, true), learners = ?names(now, false), "members of the set");
     }
 }

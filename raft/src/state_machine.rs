@@ -9,6 +9,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
+use raftmq_store::commitlog::marks::Mark;
 use raftmq_store::commitlog::segments::is_no_space;
 use raftmq_store::commitlog::{CommitLog, EntryId};
 use raftmq_store::snapshots::{Snapshot as Stored, Snapshots};
@@ -16,7 +17,8 @@ use raftmq_store::{Arrived, Effects, Machine, StoreError};
 
 use crate::snapshot::{Snapshot, SnapshotFile, meta_of};
 use crate::types::{
-    Body, Entry, LogId, Meta, StoredMembership, TypeConfig, decode_stored, encode_stored, log_id,
+    Body, Entry, LogId, Meta, StoredMembership, TypeConfig, decode_stored, encode_stored,
+    highest_id, log_id,
 };
 
 /// Told what was applied, in log order, on the apply task: must not block.
@@ -29,6 +31,8 @@ pub trait Observer: Send + Sync + 'static {
     fn groups_changed(&self);
     /// Timers came or went.
     fn timers_changed(&self);
+    /// KV configs were set or removed.
+    fn kv_changed(&self) {}
 }
 
 /// Pause between two attempts on a full disk.
@@ -44,6 +48,42 @@ pub struct StateMachine {
     /// The last one that was built because there was no base.
     built: Arc<Mutex<Option<Stored>>>,
     observer: Arc<dyn Observer>,
+    view: Arc<AppliedView>,
+}
+
+/// What is applied, for those that cannot wait for the state machine's lock: a snapshot is installed and frozen under it.
+#[derive(Default)]
+pub struct AppliedView {
+    applied: Mutex<Option<Mark>>,
+    /// The membership as it is encoded in the metadata.
+    membership: Mutex<Option<Arc<[u8]>>>,
+}
+
+impl AppliedView {
+    /// Takes over what the machine has applied.
+    pub fn note(&self, machine: &Machine) {
+        *self.applied.lock() = machine.applied();
+        let now = machine.membership();
+        let mut known = self.membership.lock();
+        if known.as_deref() != now {
+            *known = now.map(Arc::from);
+        }
+    }
+
+    /// The last applied entry.
+    pub fn applied(&self) -> Option<Mark> {
+        *self.applied.lock()
+    }
+
+    /// Highest node id ever given, and whether a node is a member; `None` before the first membership.
+    pub fn member(&self, node_id: u64) -> Option<(u64, bool)> {
+        let encoded = self.membership.lock().clone()?;
+        let stored = decode_stored(&encoded).ok()?;
+        Some((
+            highest_id(&encoded),
+            stored.membership().get_node(&node_id).is_some(),
+        ))
+    }
 }
 
 impl StateMachine {
@@ -53,8 +93,11 @@ impl StateMachine {
         log: CommitLog,
         snapshots: Arc<Snapshots>,
         observer: Arc<dyn Observer>,
+        view: Arc<AppliedView>,
     ) -> Self {
+        view.note(&machine.lock());
         Self {
+            view,
             machine,
             log,
             snapshots,
@@ -67,29 +110,28 @@ impl StateMachine {
         let mut machine = self.machine.lock();
         let mut effects = Effects::default();
         for entry in chunk {
-            let membership = |m| encode_stored(entry.log_id, m);
+            let encoded = match &entry.body {
+                Body::Membership(m) | Body::Stored(_, Some(m)) => {
+                    Some(encode_stored(entry.log_id, m, machine.membership()))
+                }
+                _ => None,
+            };
             let id = EntryId {
                 term: entry.log_id.leader_id.term,
                 index: entry.log_id.index,
             };
             match &entry.body {
-                Body::Stored(raw, members) => {
-                    machine.apply(
-                        raw,
-                        members.as_ref().map(membership).as_deref(),
-                        &mut effects,
-                    )?;
+                Body::Stored(raw, _) => machine.apply(raw, encoded.as_deref(), &mut effects)?,
+                Body::Membership(_) | Body::Blank | Body::Proposed(_) => {
+                    machine.apply_without_records(id, encoded.as_deref())
                 }
-                Body::Membership(members) => {
-                    machine.apply_without_records(id, Some(&membership(members)))
-                }
-                Body::Blank | Body::Proposed(_) => machine.apply_without_records(id, None),
             }
         }
         // Readers may follow consume queue entries into the log from here on.
         if let Some(applied) = machine.applied() {
             self.log.set_committed(applied.position, applied.index);
         }
+        self.view.note(&machine);
         Ok(effects)
     }
 
@@ -109,6 +151,9 @@ impl StateMachine {
     }
 
     fn tell(&self, effects: &Effects) {
+        if effects.touched.kv {
+            self.observer.kv_changed();
+        }
         if effects.touched.topics {
             self.observer.topics_changed();
         }
@@ -180,6 +225,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let installed =
             tokio::task::spawn_blocking(move || install(&machine, &log, &snapshots, &snapshot));
         installed.await.map_err(io::Error::other)??;
+        self.view.note(&self.machine.lock());
+        self.observer.kv_changed();
         self.observer.topics_changed();
         self.observer.groups_changed();
         Ok(())

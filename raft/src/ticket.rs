@@ -19,14 +19,34 @@ use crate::options::AckLevel;
 use crate::propose::{Pending, Proposer};
 use crate::types::TypeConfig;
 
+/// What a proposal became: committed, or held by the leader under its lease.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Places of its messages, in order.
+    pub placed: Vec<Placed>,
+    /// Committed, but not as widely as was asked for.
+    pub short: Option<Short>,
+}
+
+/// How a committed entry fell short of `ackQuorum=all`: RocketMQ's codes 10, 12 and 11.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Short {
+    /// The leader itself has not persisted it in time.
+    FlushDiskTimeout,
+    /// An in-sync voter has not persisted it in time.
+    FlushSlaveTimeout,
+    /// Every in-sync voter has it, but not all voters are in sync.
+    SlaveNotAvailable,
+}
+
 /// The answer to one proposal.
-pub type Done = Box<dyn FnOnce(Result<Vec<Placed>, ProposeError>) + Send>;
+pub type Done = Box<dyn FnOnce(Result<Stored, ProposeError>) + Send>;
 
 enum Stage {
     /// In openraft's queue; nothing is stored yet.
     Proposed(Vec<Pending>),
-    /// In the log at this place.
-    Appended(Vec<Waiting>),
+    /// In the log, with this index.
+    Appended(u64, Vec<Waiting>),
     /// Everyone is answered.
     Settled,
 }
@@ -77,11 +97,11 @@ impl Ticket {
     }
 
     fn is_appended(&self) -> bool {
-        matches!(*self.stage.lock(), Stage::Appended(_))
+        matches!(*self.stage.lock(), Stage::Appended(..))
     }
 
-    /// The entry is in the log; its messages got these places, in order.
-    pub fn appended(&self, placed: Vec<Placed>) {
+    /// The entry is in the log with this index; its messages got these places, in order.
+    pub fn appended(&self, index: u64, placed: Vec<Placed>) {
         let mut stage = self.stage.lock();
         let Stage::Proposed(proposals) = std::mem::replace(&mut *stage, Stage::Settled) else {
             return;
@@ -99,13 +119,13 @@ impl Ticket {
             ack: pending.proposal.ack.unwrap_or(default),
             done: Some(pending.done),
         });
-        *stage = Stage::Appended(waiting.collect());
+        *stage = Stage::Appended(index, waiting.collect());
     }
 
     /// This replica has persisted the entry and holds its lease: requests of the leader level are answered.
     pub fn persisted_under_lease(&self) {
         let mut ready = Vec::new();
-        if let Stage::Appended(waiting) = &mut *self.stage.lock() {
+        if let Stage::Appended(_, waiting) = &mut *self.stage.lock() {
             for one in waiting.iter_mut().filter(|w| w.ack == AckLevel::Leader) {
                 if let Some(done) = one.done.take() {
                     ready.push((done, std::mem::take(&mut one.placed)));
@@ -113,16 +133,28 @@ impl Ticket {
             }
         }
         for (done, placed) in ready {
-            done(Ok(placed));
+            done(Ok(Stored {
+                placed,
+                short: None,
+            }));
         }
     }
 
     fn applied(&self) {
         let stage = std::mem::replace(&mut *self.stage.lock(), Stage::Settled);
-        if let Stage::Appended(waiting) = stage {
+        if let Stage::Appended(index, waiting) = stage {
+            let proposer = self.proposer.upgrade();
             for one in waiting {
-                if let Some(done) = one.done {
-                    done(Ok(one.placed));
+                let Some(done) = one.done else { continue };
+                let stored = Stored {
+                    placed: one.placed,
+                    short: None,
+                };
+                match &proposer {
+                    Some(proposer) if one.ack == AckLevel::All => {
+                        proposer.in_sync.wait(index, self.deadline, stored, done);
+                    }
+                    _ => done(Ok(stored)),
                 }
             }
         }
@@ -153,7 +185,7 @@ impl Ticket {
                     .into_iter()
                     .for_each(|p| (p.done)(Err(ProposeError::Unknown)));
             }
-            Stage::Appended(waiting) => {
+            Stage::Appended(_, waiting) => {
                 for done in waiting.into_iter().filter_map(|w| w.done) {
                     done(Err(ProposeError::Unknown));
                 }

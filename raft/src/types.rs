@@ -210,14 +210,19 @@ struct StoredForm {
     term: u64,
     index: u64,
     membership: MembershipForm,
+    /// Highest node id that any membership of the set ever had: the next member gets a higher one.
+    #[serde(default)]
+    highest_id: u64,
 }
 
-/// Encodes an applied membership.
-pub fn encode_stored(id: LogId, membership: &Membership) -> Vec<u8> {
+/// Encodes an applied membership; `before` is the one it follows.
+pub fn encode_stored(id: LogId, membership: &Membership, before: Option<&[u8]>) -> Vec<u8> {
+    let own = membership.nodes().map(|(id, _)| *id).max().unwrap_or(0);
     let form = StoredForm {
         term: id.leader_id.term,
         index: id.index,
         membership: MembershipForm::of(membership),
+        highest_id: own.max(before.map_or(0, highest_id)),
     };
     serde_json::to_vec(&form)
         .unwrap_or_else(|e| unreachable!("a membership holds only strings and numbers: {e}"))
@@ -233,4 +238,9 @@ pub fn decode_stored(bytes: &[u8]) -> Result<StoredMembership> {
         Some(log_id(form.term, form.index)),
         membership,
     ))
+}
+
+/// Highest node id the set ever gave, from an encoded membership.
+pub fn highest_id(stored: &[u8]) -> u64 {
+    serde_json::from_slice::<StoredForm>(stored).map_or(0, |form| form.highest_id)
 }

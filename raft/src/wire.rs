@@ -106,6 +106,12 @@ const CLUSTER: &str = "raftmq-cluster";
 const FROM: &str = "raftmq-from";
 const TO: &str = "raftmq-to";
 
+/// Node id of the caller; 0 when it does not say.
+pub fn caller(metadata: &MetadataMap) -> u64 {
+    let text = metadata.get(FROM).and_then(|v| v.to_str().ok());
+    text.and_then(|id| id.parse().ok()).unwrap_or(0)
+}
+
 /// Who calls whom.
 #[derive(Debug, Clone)]
 pub struct Call {

@@ -109,7 +109,10 @@ impl Snapshots {
                         fs.remove_file(&path).map_err(failed)?;
                     }
                 },
-                None if name.ends_with(".frozen") => fs.remove_dir_all(&path).map_err(failed)?,
+                // RocksDB freezes under a name of its own and renames that.
+                None if name.ends_with(".frozen") || name.ends_with(".frozen.tmp") => {
+                    fs.remove_dir_all(&path).map_err(failed)?
+                }
                 None => fs.remove_file(&path).map_err(failed)?,
             }
         }
@@ -584,4 +587,23 @@ fn item(rest: &mut &[u8]) -> Option<Item> {
     }
     let family = *Family::ALL.get(*kind as usize)?;
     Some(Item::Pair(family, key.to_vec(), value.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Env;
+
+    #[test]
+    fn what_a_kill_left_unfinished_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        // The second is RocksDB's, before it has all files.
+        for frozen in ["0.frozen", "1.frozen.tmp"] {
+            std::fs::create_dir(dir.path().join(frozen)).unwrap();
+            std::fs::write(dir.path().join(frozen).join("CURRENT"), "x").unwrap();
+        }
+        std::fs::write(dir.path().join("2.tmp"), "x").unwrap();
+        Snapshots::open(Env::real().fs, dir.path().to_owned()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

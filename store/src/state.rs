@@ -30,6 +30,8 @@ pub struct Touched {
     pub groups: bool,
     /// Timers came or went.
     pub timers: bool,
+    /// KV configs were set or removed.
+    pub kv: bool,
 }
 
 /// Offsets of one group, by topic and queue.
@@ -352,10 +354,12 @@ impl State {
             } => {
                 batch.put(Family::KvConfig, kv_key(&namespace, &key), value.as_bytes());
                 self.kv_config.write().insert((namespace, key), value);
+                touched.kv = true;
             }
             Command::DeleteKv { namespace, key } => {
                 batch.delete(Family::KvConfig, kv_key(&namespace, &key));
                 self.kv_config.write().remove(&(namespace, key));
+                touched.kv = true;
             }
             Command::TrimTo { position } => {
                 let position = self.trim_to().max(position);

@@ -20,8 +20,9 @@ fn defaults_are_rocketmqs_but_for_the_acknowledgement() {
     assert_eq!(config.cluster, "DefaultCluster");
     assert_eq!(config.max_message_size, 4 << 20);
     assert!(config.auto_create_topic && config.auto_create_group && config.long_polling);
-    assert!(
-        !config.acks_on_leader(),
+    assert_eq!(
+        config.ack(),
+        AckQuorum::Majority,
         "a majority, unless asked otherwise"
     );
     assert!(notes.warnings.is_empty());
@@ -29,7 +30,7 @@ fn defaults_are_rocketmqs_but_for_the_acknowledgement() {
 
 #[test]
 fn what_is_not_there_is_refused_and_not_ignored() {
-    for key in ["aclEnable", "authenticationEnabled", "allAckInSyncStateSet"] {
+    for key in ["aclEnable", "authenticationEnabled"] {
         assert!(error(&[(key, "true")]).contains(key));
         assert!(
             from(&[(key, "false")]).is_ok(),
@@ -61,7 +62,7 @@ fn keys_are_rocketmqs() {
         ),
         ("C", "b1", 20911)
     );
-    assert!(!config.acks_on_leader());
+    assert_eq!(config.ack(), AckQuorum::Majority);
     assert_eq!(config.flush, FlushDiskType::Sync);
     assert_eq!(config.name_servers(), ["10.0.0.1:9876", "10.0.0.2:9876"]);
     assert_eq!(
@@ -95,8 +96,8 @@ fn bad_values_name_key_value_and_range() {
     );
     let text = error(&[("brokerRole", "SLAVE")]);
     assert!(text.contains("elect their master"), "{text}");
-    let text = error(&[("ackQuorum", "all")]);
-    assert!(text.contains("ackQuorum=all"), "{text}");
+    let text = error(&[("ackQuorum", "most")]);
+    assert!(text.contains("ackQuorum=most"), "{text}");
     let text = error(&[("messageDelayLevel", "fast")]);
     assert!(text.contains("messageDelayLevel=fast"), "{text}");
     assert!(error(&[("raftPeers", "n0-a:1;n0-b:2")]).contains("raftPeers"));
@@ -190,10 +191,47 @@ fn loopback_and_remote_name_server_do_not_go_together() {
 
 #[test]
 fn ack_quorum_overrides_the_role() {
-    let (config, _) = from(&[("brokerRole", "SYNC_MASTER"), ("ackQuorum", "leader")]).unwrap();
-    assert!(config.acks_on_leader());
-    let (config, _) = from(&[("brokerRole", "ASYNC_MASTER"), ("ackQuorum", "majority")]).unwrap();
-    assert!(!config.acks_on_leader());
+    for (pairs, expected) in [
+        (
+            &[("brokerRole", "SYNC_MASTER"), ("ackQuorum", "leader")][..],
+            AckQuorum::Leader,
+        ),
+        (
+            &[("brokerRole", "ASYNC_MASTER"), ("ackQuorum", "majority")],
+            AckQuorum::Majority,
+        ),
+        (&[("brokerRole", "ASYNC_MASTER")], AckQuorum::Leader),
+        (
+            &[("brokerRole", "SYNC_MASTER"), ("ackQuorum", "all")],
+            AckQuorum::All,
+        ),
+        (&[("allAckInSyncStateSet", "true")], AckQuorum::All),
+        (
+            &[("allAckInSyncStateSet", "true"), ("ackQuorum", "majority")],
+            AckQuorum::Majority,
+        ),
+    ] {
+        assert_eq!(from(pairs).unwrap().0.ack(), expected, "{pairs:?}");
+    }
+}
+
+#[test]
+fn replicas_to_wait_for() {
+    let three = ("raftPeers", "n0-h:1;n1-h:2;n2-h:3");
+    let (config, _) = from(&[three, ("inSyncReplicas", "2"), ("minInSyncReplicas", "3")]).unwrap();
+    assert_eq!((config.in_sync, config.min_in_sync), (2, 3));
+    let text = error(&[three, ("inSyncReplicas", "3")]);
+    assert!(
+        text.contains("inSyncReplicas=3")
+            && text.contains("at most 2")
+            && text.contains("ackQuorum=all"),
+        "{text}"
+    );
+    assert!(error(&[("inSyncTimeoutMs", "100")]).contains("from 200 to 60000"));
+    assert!(error(&[("replicaEvictAfterMs", "4999")]).contains("at least 5000"));
+    assert!(from(&[("replicaEvictAfterMs", "5000"), ("drainTimeout", "0")]).is_ok());
+    let (_, notes) = from(&[("enableAutoInSyncReplicas", "true")]).unwrap();
+    assert!(notes.infos[0].contains("minInSyncReplicas"), "{notes:?}");
 }
 
 #[test]

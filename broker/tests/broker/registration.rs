@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Client, TestBroker, eventually};
 
-async fn name_server(dir: &TempDir) -> NameServer {
+pub async fn name_server(dir: &TempDir) -> NameServer {
     let config = NamesrvConfig {
         listen_port: 0,
         kv_config_path: dir.path().join("kv.json"),
@@ -15,7 +15,7 @@ async fn name_server(dir: &TempDir) -> NameServer {
     NameServer::start(config).await.unwrap()
 }
 
-async fn route(client: &Client, topic: &str) -> Option<TopicRouteData> {
+pub async fn route(client: &Client, topic: &str) -> Option<TopicRouteData> {
     let answer: RemotingCommand = client
         .ask(request::GET_ROUTEINFO_BY_TOPIC, &[("topic", topic)])
         .await;

@@ -1,7 +1,8 @@
-//! Administration: topics, groups, offsets, configuration ([`topics`], [`groups`], [`brokers`]).
+//! Administration: topics, groups, offsets, configuration ([`topics`], [`groups`], [`brokers`]), broker sets ([`raft`]).
 
 mod brokers;
 mod groups;
+mod raft;
 mod topics;
 
 use std::time::Duration;

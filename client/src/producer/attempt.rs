@@ -16,11 +16,12 @@ use crate::error::ClientError;
 pub(super) type Done = Box<dyn FnOnce(Result<SendResult, ClientError>) + Send>;
 
 /// Refusals after which another try may succeed, as the Java producer has them.
-const RETRIED_CODES: [i32; 7] = [
+const RETRIED_CODES: [i32; 8] = [
     response_code::TOPIC_NOT_EXIST,
     response_code::SERVICE_NOT_AVAILABLE,
     response_code::SYSTEM_ERROR,
     response_code::NO_PERMISSION,
+    response_code::GO_AWAY,
     response_code::SYSTEM_BUSY,
     response_code::NO_BUYER_ID,
     response_code::NOT_IN_CURRENT_UNIT,

@@ -91,9 +91,17 @@ impl StoreBuilder<TypeConfig, Anchored, StateMachine, TempDir> for Builder {
             log.clone(),
             store.snapshots.clone(),
             Arc::<Counter>::default(),
+            Arc::default(),
         );
         let anchored = Anchored {
-            inner: LogStorage::new(log.clone(), store.snapshots.clone(), lease, 0),
+            inner: LogStorage::new(
+                log.clone(),
+                store.snapshots.clone(),
+                lease,
+                0,
+                Arc::default(),
+                Arc::default(),
+            ),
             log,
         };
         Ok((dir, anchored, machine))

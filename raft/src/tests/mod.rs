@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conformance;
+mod membership;
 mod sharp_edges;
 mod storage;
 mod support;

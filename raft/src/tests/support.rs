@@ -10,7 +10,7 @@ use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{NewMessage, body_crc};
 use tokio::sync::oneshot;
 
-use crate::options::{AckLevel, FlushEvery, FlushMode, Peer, ReplicaOptions};
+use crate::options::{AckLevel, FlushEvery, FlushMode, Peer, Policy, ReplicaOptions};
 use crate::propose::Proposal;
 use crate::replica::Replica;
 use crate::state_machine::Observer;
@@ -68,7 +68,7 @@ pub fn options(dir: &Path, peers: &[Peer], nth: usize) -> ReplicaOptions {
         peer_bind: own.addr.parse().expect("an address"),
         peer_advertise: own.addr.clone(),
         client_advertise: format!("127.0.0.1:{}", 20_000 + nth),
-        ack: AckLevel::Majority,
+        policy: Policy::default(),
         heartbeat: Duration::from_millis(50),
         election_min: Duration::from_millis(200),
         election_max: Duration::from_millis(400),
@@ -121,7 +121,7 @@ pub async fn send(
     replica.propose(proposal, move |result| {
         let _ = tx.send(result);
     });
-    rx.await.expect("an answer")
+    rx.await.expect("an answer").map(|stored| stored.placed)
 }
 
 /// Waits until one of the replicas serves; its place in the list.

@@ -11,6 +11,7 @@ mod namesrv;
 mod offset;
 mod pop;
 mod pull;
+mod raft;
 mod send;
 mod transaction;
 
@@ -22,6 +23,7 @@ pub use namesrv::*;
 pub use offset::*;
 pub use pop::*;
 pub use pull::*;
+pub use raft::*;
 pub use send::*;
 pub use transaction::*;
 

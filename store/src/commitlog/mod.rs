@@ -253,6 +253,12 @@ impl CommitLog {
         &self.shared.progress
     }
 
+    /// Bytes of log that are written and not committed.
+    pub fn uncommitted(&self) -> u64 {
+        let written = self.shared.progress.written.load(Ordering::Acquire);
+        written.saturating_sub(self.shared.committed.load(Ordering::Acquire))
+    }
+
     /// Entries before `position` are committed from now on; `index` is the last of them.
     pub fn set_committed(&self, position: u64, index: u64) {
         let mut state = self.shared.state.lock();

@@ -23,8 +23,11 @@ pub(super) fn storage_loop(
     queue: &Receiver<Op>,
     checkpoint: &Mutex<u64>,
 ) {
+    let progress = writer.progress().clone();
     while let Ok(first) = queue.recv() {
+        *progress.busy_since.lock() = Some(Instant::now());
         run_group(&mut writer, first, queue, checkpoint);
+        *progress.busy_since.lock() = None;
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -133,6 +133,8 @@ pub struct Progress {
     /// Held while `durable` is raised by the flusher or lowered by a truncation.
     pub(super) moving: Mutex<()>,
     poisoned: Mutex<Option<String>>,
+    /// When the storage thread began with what it is doing.
+    pub(super) busy_since: Mutex<Option<Instant>>,
     /// No space was found for a segment: new messages are refused until there is.
     pub(super) no_space: AtomicBool,
     /// The log is being closed: nobody waits for space any more.
@@ -171,6 +173,14 @@ impl Progress {
             if let Some(told) = self.on_poison.get() {
                 told(reason);
             }
+        }
+    }
+
+    /// How long the write or fsync under way has taken so far: long means a disk that hangs. Waiting for space is none.
+    pub fn stuck_for(&self) -> Duration {
+        match *self.busy_since.lock() {
+            Some(since) if !self.no_space() => since.elapsed(),
+            _ => Duration::ZERO,
         }
     }
 
@@ -214,6 +224,11 @@ pub struct SegmentWriter {
 pub(super) const LOOK_FOR_SPACE: Duration = Duration::from_millis(200);
 
 impl SegmentWriter {
+    /// How far the files are.
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
     /// Over opened files.
     pub fn new(
         fs: Arc<dyn FileSystem>,

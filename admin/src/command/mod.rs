@@ -1,0 +1,5 @@
+//! The sub-commands, a file for each family.
+
+pub mod cluster_list;
+pub mod raft_status;
+pub mod replicas;
