@@ -1,5 +1,5 @@
 # Names for what a person types. Everything honours CARGO_TARGET_DIR.
-.PHONY: build test lint fmt demo serve interop failover bench bench-compare bench-store bench-cold-reads bench-catch-up clean
+.PHONY: build test lint fmt demo serve interop failover bench bench-compare bench-store bench-cold-reads bench-catch-up failover-bench clean
 
 build:            ## binaries mqbroker, mqnamesrv and the tools
 	cargo build --release --workspace
@@ -26,5 +26,7 @@ bench-cold-reads: ## producers while a consumer drains what is only on disk
 	./benches/cold-reads
 bench-catch-up:   ## a replica that was away, and what its return costs
 	./benches/catch-up
+failover-bench:   ## the leader killed KILLS times (50) at half load: how long the set takes no messages
+	./benches/failover --kills $(or $(KILLS),50)
 clean:
 	cargo clean

@@ -4,42 +4,36 @@
 //! with the [`Cluster`], whatever way it goes.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use raftmq_client::{Admin, ClientConfig, Message, MessageQueue, Producer, ProducerConfig};
+use raftmq_client::{Admin, ClientConfig};
 
 use crate::error::BenchError;
-use crate::process::{Program, ServerProcess};
+use crate::netns::Namespaces;
+use crate::process::ServerProcess;
+pub use crate::programs::CLUSTER_NAME;
+use crate::programs::{Launch, Seat, Servers};
 
-/// Name of the cluster in routes and `mqadmin`.
-pub const CLUSTER_NAME: &str = "RaftMQCluster";
 /// Sets at most: they are called broker-a to broker-z.
 pub const MAX_SETS: usize = 26;
+/// Where everything listens unless it is in namespaces.
+const LOOPBACK: &str = "127.0.0.1";
 /// Replicas of a set at most, as many as one Raft group sensibly has.
 pub const MAX_REPLICAS: usize = 9;
 /// Distance of the client ports of two brokers: each takes two below its own and one above.
 const PORT_STEP: u16 = 10;
-/// Distance of the replication port above the client port.
-const PEER_PORT: u16 = 1;
 /// Distance of the second client port below the first.
 const SECOND_PORT: u16 = 2;
-/// Commitlog segments are allocated whole; a cluster on one machine should not take gigabytes to start.
-const SEGMENT_BYTES: u32 = 256 << 20;
-/// A topic that exists on every broker from its first start; the probe goes there.
-const PROBE_TOPIC: &str = "BenchmarkTest";
-/// How often a cluster that starts is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time the processes have to end in order.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
-    /// Where `mqnamesrv` and `mqbroker` are.
-    pub bin_dir: PathBuf,
+    pub servers: Servers,
     /// Settings, logs and data. What an earlier run left is used again.
     pub dir: PathBuf,
     pub namesrv_port: u16,
@@ -51,6 +45,8 @@ pub struct ClusterOptions {
     pub replicas: usize,
     /// Settings for every broker, in place of the ones here.
     pub settings: Vec<(String, String)>,
+    /// One for each broker; without them everything is on loopback.
+    pub namespaces: Option<Arc<Namespaces>>,
 }
 
 /// The directory this program was started from, where its servers are, too.
@@ -83,11 +79,11 @@ impl ClusterOptions {
         for broker in 0..self.sets * self.replicas {
             let port = self
                 .port(broker)
-                .filter(|p| *p > SECOND_PORT && *p < u16::MAX - PEER_PORT);
+                .filter(|p| *p > SECOND_PORT && *p < u16::MAX - self.servers.peer_port());
             let port = port.ok_or_else(|| {
                 BenchError::Usage(format!("no room for all ports from {} on", self.port_base))
             })?;
-            ports.extend([port - SECOND_PORT, port, port + PEER_PORT]);
+            ports.extend([port - SECOND_PORT, port, port + self.servers.peer_port()]);
         }
         Ok(ports)
     }
@@ -126,47 +122,46 @@ impl ClusterOptions {
         ))
     }
 
-    fn broker_file(&self, name: &str, set: usize, replica: usize, port: u16) -> String {
+    fn broker(&self, name: &str, set: usize, replica: usize) -> Option<(String, Launch)> {
         let first = set * self.replicas;
-        let peers: Vec<_> = (0..self.replicas)
-            .filter_map(|r| {
-                Some(format!(
-                    "n{r}-127.0.0.1:{}",
-                    self.port(first + r)? + PEER_PORT
-                ))
-            })
-            .collect();
-        let mut settings = vec![
-            ("brokerClusterName", CLUSTER_NAME.to_owned()),
-            ("brokerName", set_name(set)),
-            ("brokerRole", "SYNC_MASTER".to_owned()),
-            ("flushDiskType", "ASYNC_FLUSH".to_owned()),
-            ("listenPort", port.to_string()),
-            ("bindAddress", "127.0.0.1".to_owned()),
-            ("brokerIP1", "127.0.0.1".to_owned()),
-            ("namesrvAddr", format!("127.0.0.1:{}", self.namesrv_port)),
-            (
-                "storePathRootDir",
-                self.dir
-                    .join(name)
-                    .join("store")
-                    .to_string_lossy()
-                    .into_owned(),
-            ),
-            ("mappedFileSizeCommitLog", SEGMENT_BYTES.to_string()),
-            ("raftPeers", peers.join(";")),
-            ("raftSelfId", format!("n{replica}")),
-        ];
-        settings.retain(|(key, _)| !self.settings.iter().any(|(k, _)| k == key));
-        let given = self.settings.iter().map(|(k, v)| (k.as_str(), v.clone()));
-        settings
-            .into_iter()
-            .chain(given)
-            .fold(String::new(), |mut text, (key, value)| {
-                // Writing to a String cannot fail.
-                let _ = writeln!(text, "{key}={}", value.replace('\\', "\\\\"));
-                text
-            })
+        let port = self.port(first + replica)?;
+        let peers = (first..first + self.replicas)
+            .map(|broker| Some((self.host(broker), self.port(broker)?)))
+            .collect::<Option<Vec<_>>>()?;
+        let host = &self.host(first + replica);
+        let seat = Seat {
+            name,
+            set: &set_name(set),
+            replica,
+            host,
+            port,
+            peers: &peers,
+            namesrv: &self.namesrv_addr(),
+            dir: &self.dir,
+        };
+        let mut launch = self.servers.broker(&seat, &self.settings);
+        if self.namespaces.is_some() {
+            launch.inside(&Namespaces::name(first + replica));
+        }
+        Some((format!("{host}:{port}"), launch))
+    }
+
+    fn host(&self, broker: usize) -> String {
+        match &self.namespaces {
+            Some(_) => Namespaces::host(broker),
+            None => LOOPBACK.to_owned(),
+        }
+    }
+
+    fn namesrv_host(&self) -> String {
+        match &self.namespaces {
+            Some(_) => Namespaces::own_host(),
+            None => LOOPBACK.to_owned(),
+        }
+    }
+
+    fn namesrv_addr(&self) -> String {
+        format!("{}:{}", self.namesrv_host(), self.namesrv_port)
     }
 }
 
@@ -193,7 +188,7 @@ pub struct Cluster {
     pub namesrv: ServerProcess,
     /// Set by set.
     pub brokers: Vec<Broker>,
-    options: ClusterOptions,
+    pub(crate) options: ClusterOptions,
     admin: Admin,
 }
 
@@ -206,42 +201,34 @@ impl Cluster {
         options.check_ports()?;
         let logs = options.dir.join("logs");
         std::fs::create_dir_all(&logs).map_err(BenchError::io(&logs))?;
-        let namesrv_addr = format!("127.0.0.1:{}", options.namesrv_port);
-        let launch = |name: String, program: &str, settings: String| {
+        let start = |name: String, launch: Launch| {
             let file = options.dir.join(format!("{name}.conf"));
-            std::fs::write(&file, settings).map_err(BenchError::io(&file))?;
-            ServerProcess::start(Program {
-                path: options.bin_dir.join(program),
-                args: vec!["-c".to_owned(), file.to_string_lossy().into_owned()],
-                log: logs.join(format!("{name}.log")),
-                name,
-            })
+            std::fs::write(&file, &launch.settings).map_err(BenchError::io(&file))?;
+            let log = logs.join(format!("{name}.log"));
+            ServerProcess::start(launch.program(name, &file, log))
         };
-        let kv = options.dir.join("kvConfig.json");
-        let settings = format!(
-            "listenPort={}\nbindAddress=127.0.0.1\nkvConfigPath={}\n",
-            options.namesrv_port,
-            kv.display()
-        );
-        let namesrv = launch("namesrv".to_owned(), "mqnamesrv", settings)?;
+        let launch =
+            options
+                .servers
+                .namesrv(&options.dir, &options.namesrv_host(), options.namesrv_port);
+        let namesrv = start("namesrv".to_owned(), launch)?;
         let mut brokers = Vec::new();
         for set in 0..options.sets {
             for replica in 0..options.replicas {
-                let Some(port) = options.port(brokers.len()) else {
+                let name = format!("{}-n{replica}", set_name(set));
+                let Some((addr, launch)) = options.broker(&name, set, replica) else {
                     continue;
                 };
-                let name = format!("{}-n{replica}", set_name(set));
-                let settings = options.broker_file(&name, set, replica, port);
                 brokers.push(Broker {
                     set: set_name(set),
-                    addr: format!("127.0.0.1:{port}"),
-                    process: launch(name, "mqbroker", settings)?,
+                    addr,
+                    process: start(name, launch)?,
                 });
             }
         }
         let admin = Admin::with_config(ClientConfig {
             request_timeout: Duration::from_secs(2),
-            ..ClientConfig::new(namesrv_addr)
+            ..ClientConfig::new(options.namesrv_addr())
         })?;
         Ok(Self {
             namesrv,
@@ -253,7 +240,7 @@ impl Cluster {
 
     /// `host:port` of the name server.
     pub fn namesrv_addr(&self) -> String {
-        format!("127.0.0.1:{}", self.options.namesrv_port)
+        self.options.namesrv_addr()
     }
 
     /// Administrative calls to this cluster.
@@ -271,76 +258,6 @@ impl Cluster {
         self.brokers.iter().position(|b| b.addr == addr)
     }
 
-    /// The address that the name server has as master of `set`.
-    ///
-    /// # Errors
-    /// The name server does not answer.
-    pub async fn master(&self, set: &str) -> Result<Option<String>, BenchError> {
-        let info = self.admin.cluster_info().await?;
-        let data = info.broker_addr_table.get(set);
-        Ok(data.and_then(|b| b.broker_addrs.get(&0)).cloned())
-    }
-
-    /// How many brokers of `set` the name server knows.
-    ///
-    /// # Errors
-    /// The name server does not answer.
-    pub async fn registered(&self, set: &str) -> Result<usize, BenchError> {
-        let info = self.admin.cluster_info().await?;
-        Ok(info
-            .broker_addr_table
-            .get(set)
-            .map_or(0, |b| b.broker_addrs.len()))
-    }
-
-    /// Waits until the name server routes to a master of every set that takes a message, and knows every replica.
-    ///
-    /// # Errors
-    /// It takes longer than `limit`, or a process ended by itself.
-    pub async fn wait_ready(&mut self, limit: Duration) -> Result<(), BenchError> {
-        let deadline = Instant::now() + limit;
-        let replicas = self.options.replicas;
-        for set in self.sets() {
-            loop {
-                let missing = match (self.registered(&set).await, self.master(&set).await) {
-                    (Ok(n), Ok(Some(_))) if n >= replicas => break,
-                    (Ok(n), Ok(Some(_))) => {
-                        format!("{} of the {replicas} replicas of {set} registered", n)
-                    }
-                    (Ok(_), Ok(None)) => format!("no master of {set} registered"),
-                    (Err(e), _) | (_, Err(e)) => format!("no answer of the name server ({e})"),
-                };
-                self.pause_until(deadline, limit, missing).await?;
-            }
-        }
-        for set in self.sets() {
-            while let Err(e) = self.probe(&set).await {
-                self.pause_until(deadline, limit, format!("{set} took no message ({e})"))
-                    .await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// # Errors
-    /// The deadline is over, or a process ended by itself.
-    async fn pause_until(
-        &mut self,
-        deadline: Instant,
-        limit: Duration,
-        what: String,
-    ) -> Result<(), BenchError> {
-        self.check_processes()?;
-        if Instant::now() >= deadline {
-            return Err(BenchError::Timeout {
-                what,
-                seconds: limit.as_secs(),
-            });
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-        Ok(())
-    }
-
     /// # Errors
     /// A process that was not killed here has ended.
     pub fn check_processes(&mut self) -> Result<(), BenchError> {
@@ -348,47 +265,24 @@ impl Cluster {
         self.brokers.iter_mut().try_for_each(|b| b.process.check())
     }
 
-    async fn probe(&self, set: &str) -> Result<(), BenchError> {
-        let mut config = ProducerConfig::new(self.namesrv_addr(), "raftmq-probe");
-        config.send_timeout = Duration::from_secs(1);
-        let producer = Producer::new(config)?;
-        let queue = MessageQueue::new(PROBE_TOPIC, set, 0);
-        let sent = producer
-            .send_to(Message::new(PROBE_TOPIC, "probe"), queue)
-            .await;
-        producer.shutdown().await;
-        sent?;
-        Ok(())
-    }
-
-    /// Waits until `set` has another master than `old`.
+    /// Deletes the directory of a broker that does not run, and takes these keys out of its settings.
     ///
     /// # Errors
-    /// It takes longer than `limit`.
-    pub async fn wait_new_master(
-        &self,
-        set: &str,
-        old: &str,
-        limit: Duration,
-    ) -> Result<String, BenchError> {
-        /// The figure this ends is a few hundred milliseconds.
-        const LOOK_EVERY: Duration = Duration::from_millis(4);
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Ok(Some(master)) = self.master(set).await
-                && master != old
-            {
-                return Ok(master);
-            }
-            if Instant::now() >= deadline {
-                let what = format!("no other master of {set} than {old}");
-                return Err(BenchError::Timeout {
-                    what,
-                    seconds: limit.as_secs(),
-                });
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+    /// A file cannot be removed, read or written.
+    pub fn wipe_broker(&self, broker: usize, without: &[&str]) -> Result<(), BenchError> {
+        let Some(name) = self.brokers.get(broker).map(|b| b.process.name()) else {
+            return Ok(());
+        };
+        let data = self.options.dir.join(name);
+        std::fs::remove_dir_all(&data).map_err(BenchError::io(data))?;
+        let file = self.options.dir.join(format!("{name}.conf"));
+        let settings = std::fs::read_to_string(&file).map_err(BenchError::io(&file))?;
+        let kept = settings.lines().filter(|line| {
+            let key = line.split_once('=').map_or(*line, |(key, _)| key);
+            !without.contains(&key)
+        });
+        let kept: String = kept.map(|line| format!("{line}\n")).collect();
+        std::fs::write(&file, kept).map_err(BenchError::io(file))
     }
 
     /// Ends everything in order: brokers, then the name server. What does not end by itself is killed.
@@ -411,36 +305,20 @@ mod tests {
 
     fn options() -> ClusterOptions {
         ClusterOptions {
-            bin_dir: "/nowhere".into(),
+            servers: Servers::RaftMq("/nowhere".into()),
             dir: "/data".into(),
             namesrv_port: 9876,
             port_base: 10911,
             sets: 2,
             replicas: 3,
-            settings: vec![
-                ("brokerRole".into(), "ASYNC_MASTER".into()),
-                ("ackTimeoutMs".into(), "500".into()),
-            ],
+            settings: Vec::new(),
+            namespaces: None,
         }
     }
 
     #[test]
-    fn every_broker_gets_its_own_ports_and_its_sets_peers() {
-        let options = options();
-        let file = options.broker_file("broker-b-n2", 1, 2, options.port(5).unwrap());
-        for line in [
-            "listenPort=10961",
-            "brokerName=broker-b",
-            "raftSelfId=n2",
-            "raftPeers=n0-127.0.0.1:10942;n1-127.0.0.1:10952;n2-127.0.0.1:10962",
-            "storePathRootDir=/data/broker-b-n2/store",
-            "brokerRole=ASYNC_MASTER",
-            "ackTimeoutMs=500",
-        ] {
-            assert!(file.lines().any(|l| l == line), "{line} in\n{file}");
-        }
-        assert_eq!(file.matches("brokerRole=").count(), 1, "{file}");
-        assert_eq!(options.ports().unwrap().len(), 19);
+    fn every_process_has_ports_of_its_own() {
+        assert_eq!(options().ports().unwrap().len(), 19);
     }
 
     #[test]

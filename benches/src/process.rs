@@ -123,13 +123,22 @@ impl ServerProcess {
 
     /// Asks it to end (SIGTERM); [`Self::finish`] waits for that.
     pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Holds it (SIGSTOP) or lets it go on (SIGCONT).
+    pub fn hold(&self, hold: bool) {
+        self.signal(if hold { Signal::STOP } else { Signal::CONT });
+    }
+
+    fn signal(&self, signal: Signal) {
         if let Some(pid) = self
             .pid()
             .and_then(|p| i32::try_from(p).ok())
             .and_then(Pid::from_raw)
         {
             // Fails when it has ended already. The id cannot be another's: the child is not waited for yet.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Each message carries the run's number and its own in its body, so a message is known again whatever way it took and
 //! however often it was sent. Shared by the producer's callbacks and the consumer's listener; a short lock each.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -12,6 +12,14 @@ use parking_lot::Mutex;
 const MAX_MESSAGES: u64 = 64 << 20;
 /// Run and number at the start of a body, bytes.
 const HEAD: usize = 16;
+
+/// Tells a run's messages from those of others, however short ago.
+pub fn run_number() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
 
 #[derive(Clone, Copy, Default)]
 struct Marks {
@@ -57,6 +65,11 @@ impl Tally {
             body_len: body_len.max(HEAD),
             inner: Mutex::default(),
         }
+    }
+
+    /// The first word of every body.
+    pub fn run(&self) -> u64 {
+        self.run
     }
 
     /// A new message's number; None when there were too many.

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -61,6 +61,7 @@ struct Shared {
     /// Numbers to send again and when, the oldest first. Bounded by `in_flight`.
     again: Mutex<VecDeque<(Instant, u64)>>,
     last_error: Mutex<String>,
+    failed: AtomicU64,
     no_new: AtomicBool,
     stop: AtomicBool,
 }
@@ -95,6 +96,7 @@ impl Sender {
             in_flight: AtomicUsize::new(0),
             again: Mutex::default(),
             last_error: Mutex::default(),
+            failed: AtomicU64::new(0),
             no_new: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -105,6 +107,11 @@ impl Sender {
     /// Why the last failed send failed; empty when none did.
     pub fn last_error(&self) -> String {
         self.shared.last_error.lock().clone()
+    }
+
+    /// How many sends failed so far, each try of a message counted.
+    pub fn failed(&self) -> u64 {
+        self.shared.failed.load(Ordering::Relaxed)
     }
 
     /// Starts no further messages and waits until those under way are acknowledged, `limit` at most. Returns how many
@@ -183,6 +190,7 @@ impl Shared {
             Err(e) => e.to_string(),
         };
         *self.last_error.lock() = why;
+        self.failed.fetch_add(1, Ordering::Relaxed);
         self.again
             .lock()
             .push_back((Instant::now() + RETRY_PAUSE, number));

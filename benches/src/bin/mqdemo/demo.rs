@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use raftmq_benches::tally::run_number;
 use raftmq_benches::traffic::{Sender, TrafficOptions, consume};
 use raftmq_benches::{BenchError, Cluster, ClusterOptions, Tally};
-use raftmq_remoting::body::TopicConfig;
 
 use crate::show::{Screen, grouped, millis};
 
@@ -105,7 +105,7 @@ impl Demo {
         }
 
         let traffic = self.traffic(&cluster);
-        create_topic(&cluster, &traffic.topic).await?;
+        cluster.create_topic(&traffic.topic, QUEUES).await?;
         let tally = Arc::new(Tally::new(run_number(), BODY));
         let consumer = consume(&traffic, tally.clone()).await?;
         let sender = Sender::start(&traffic, tally.clone()).await?;
@@ -267,35 +267,6 @@ impl Run {
             self.started.elapsed().as_secs_f64()
         ));
     }
-}
-
-/// Tells this run's messages from those of others, however short ago.
-fn run_number() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-async fn create_topic(cluster: &Cluster, topic: &str) -> Result<(), BenchError> {
-    let config = TopicConfig {
-        topic_name: topic.to_owned(),
-        read_queue_nums: QUEUES,
-        write_queue_nums: QUEUES,
-        ..TopicConfig::default()
-    };
-    cluster
-        .admin()
-        .create_topic(raftmq_benches::cluster::CLUSTER_NAME, &config)
-        .await?;
-    let deadline = Instant::now() + READY_LIMIT;
-    while let Err(e) = cluster.admin().topic_route(topic).await {
-        if Instant::now() >= deadline {
-            return Err(e.into());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
 }
 
 fn one_result(screen: &Screen, tally: &Tally, rounds: &[Round], plain: bool) {

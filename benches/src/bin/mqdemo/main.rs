@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use raftmq_benches::cluster::{MAX_REPLICAS, MAX_SETS, own_bin_dir};
+use raftmq_benches::programs::Servers;
 use raftmq_benches::stop::StopSignal;
 use raftmq_benches::{BenchError, ClusterOptions};
 
@@ -131,16 +132,17 @@ fn options(args: &Args) -> Result<(ClusterOptions, Option<tempfile::TempDir>), B
         }
     };
     let mut options = ClusterOptions {
-        bin_dir: match &args.bin_dir {
+        servers: Servers::RaftMq(match &args.bin_dir {
             Some(dir) => dir.clone(),
             None => own_bin_dir()?,
-        },
+        }),
         dir,
         namesrv_port: 9876,
         port_base: 10911,
         sets: args.sets,
         replicas: args.replicas,
         settings: args.settings.clone(),
+        namespaces: None,
     };
     if !args.serve {
         options.choose_ports()?;

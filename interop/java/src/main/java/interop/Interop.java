@@ -16,6 +16,7 @@ import java.util.concurrent.Future;
  * Interop list                     the scenarios
  * Interop all | SCENARIO...        run them, several at a time (-Dinterop.parallel, default 5)
  * Interop failover SECONDS THREADS RATE POLL_MS TOPIC GROUP
+ * Interop steady NAMESRV THREADS RATE POLL_MS TOPIC RUN        a load that is watched from outside, see Steady
  * </pre>
  *
  * The name server is $NAMESRV_ADDR. Each scenario prints one line, PASS name key=value... or FAIL name reason;
@@ -47,11 +48,15 @@ public final class Interop {
 
     public static void main(String[] args) throws Exception {
         if (args.length == 0) {
-            System.err.println("usage: Interop list | all | SCENARIO... | failover SECONDS THREADS RATE POLL_MS TOPIC GROUP");
+            System.err.println("usage: Interop list | all | SCENARIO... | failover SECONDS THREADS RATE POLL_MS TOPIC GROUP | steady NAMESRV THREADS RATE POLL_MS TOPIC RUN");
             System.exit(2);
         }
         if (args[0].equals("list")) {
             SCENARIOS.keySet().forEach(System.out::println);
+            return;
+        }
+        if (args[0].equals("steady")) {
+            Steady.main(Arrays.copyOfRange(args, 1, args.length));
             return;
         }
         boolean ok;
