@@ -18,7 +18,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Cancelling it is safe.
 pub async fn run(broker: &Arc<Broker>, has_clients: impl Fn() -> bool) {
     let began = Instant::now();
-    if broker.replica.role().voters.len() <= 1 {
+    let role = broker.replica.role();
+    if role.voters == [role.me.node_id] {
         tracing::info!("the only voter stops: nothing is served until it is back");
         return;
     }

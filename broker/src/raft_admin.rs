@@ -155,8 +155,6 @@ fn shape(replica: &ReplicaStatus) -> RaftReplica {
         committed_index: known(replica.committed),
         applied_index: known(replica.applied),
         last_position: known(replica.last_position),
-        // What is committed is applied at once; entries in between have no position of their own here.
-        committed_position: known(replica.applied_position),
         applied_position: known(replica.applied_position),
         lag_messages: known(replica.lag_messages),
         lag_ms: known(replica.lag_ms),

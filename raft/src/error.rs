@@ -45,6 +45,9 @@ pub enum ChangeError {
     /// Nobody leads.
     #[error("no leader")]
     NoLeader,
+    /// Later: another change of the membership is not finished.
+    #[error("another change of the membership is not finished")]
+    Busy,
     /// It cannot be done as things are.
     #[error("{0}")]
     Refused(String),

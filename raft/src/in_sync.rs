@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -44,6 +45,8 @@ struct Waiter {
 pub struct InSync {
     waiting: Mutex<VecDeque<Waiter>>,
     entered: Notify,
+    /// This replica leads and fewer voters are in sync than `minInSyncReplicas`; as of the last look.
+    too_few: AtomicBool,
 }
 
 impl InSync {
@@ -56,6 +59,11 @@ impl InSync {
             done,
         });
         self.entered.notify_one();
+    }
+
+    /// Whether new messages have to be refused.
+    pub fn are_too_few(&self) -> bool {
+        self.too_few.load(Ordering::Relaxed)
     }
 
     /// Answers everything up to `index`, what is due, or all when leadership is lost.
@@ -134,10 +142,17 @@ pub async fn run(inner: Arc<Inner>, raft: Raft) {
         let own_index = matched.and_then(|m| m.get(&own).copied()).unwrap_or(0);
         let short = role.voters.iter().any(|id| left_out.contains(id));
         waiting.answer(held, own_index, short, Instant::now());
+        let policy = inner.policy.read().clone();
+        let in_sync = role
+            .voters
+            .iter()
+            .filter(|id| !left_out.contains(id))
+            .count();
+        let too_few = role.leads() && in_sync < policy.min_in_sync;
+        waiting.too_few.store(too_few, Ordering::Relaxed);
 
         if role.serving && looked.elapsed() >= LOOK {
             looked = Instant::now();
-            let policy = inner.policy.read().clone();
             if policy.ack == AckLevel::All {
                 let reach = inner.lag.reach(&raft, own);
                 if let Some(decision) =

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::Precondition;
-use openraft::{ChangeMembers, Instant as _};
 use raftmq_proto::raft as pb;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -20,10 +20,11 @@ use crate::error::ChangeError;
 use crate::lag::Reach;
 use crate::options::{Member, Node};
 use crate::replica::Inner;
+use crate::role::Role;
 use crate::types::{Membership, Raft};
 
 /// Members of a set at most, learners included.
-pub const MAX_MEMBERS: usize = 15;
+const MAX_MEMBERS: usize = 15;
 /// Longest wait for a change to be committed.
 const COMMIT: Duration = Duration::from_secs(10);
 /// Longest wait for a newcomer's answer.
@@ -31,14 +32,12 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// A member that was silent for so long may be replaced under its name.
 const SILENT: Duration = Duration::from_secs(3);
 /// A learner that lags by less has caught up.
-pub const CAUGHT_UP: Duration = Duration::from_secs(1);
+const CAUGHT_UP: Duration = Duration::from_secs(1);
 
 /// Longest name, address and incarnation that is taken from a newcomer, bytes.
 const MAX_TEXT: usize = 255;
 /// Newcomers that are looked at at once.
 const MAX_JOINS: usize = 4;
-
-const UNFINISHED: &str = "another change of the membership is not finished";
 
 type Change = ChangeMembers<u64, Node>;
 
@@ -56,7 +55,7 @@ fn settled(inner: &Inner, raft: &Raft) -> Result<Settled, ChangeError> {
     let stored = &seen.membership_config;
     let (at, applied) = (*stored.log_id(), seen.last_applied);
     if at > applied {
-        return Err(ChangeError::Refused(UNFINISHED.to_owned()));
+        return Err(ChangeError::Busy);
     }
     let membership = stored.membership().clone();
     drop(seen);
@@ -76,7 +75,7 @@ fn settled_and_simple(inner: &Inner, raft: &Raft) -> Result<Settled, ChangeError
     let settled = settled(inner, raft)?;
     match settled.membership.get_joint_config().len() {
         0 | 1 => Ok(settled),
-        _ => Err(ChangeError::Refused(UNFINISHED.to_owned())),
+        _ => Err(ChangeError::Busy),
     }
 }
 
@@ -234,8 +233,9 @@ async fn take_in(
     }
     let mut nodes = settled.membership.nodes();
     let own = inner.role.borrow().me.node_id;
-    let named = nodes
-        .find(|(id, n)| n.name == request.name && (**id == own || silent_for(raft, **id) < SILENT));
+    let reach = inner.lag.reach(raft, own);
+    let named =
+        nodes.find(|(id, n)| n.name == request.name && (**id == own || answers(&reach, id)));
     if let Some((_, node)) = named {
         return refuse(format!(
             "{} at {} is alive; another raftSelfId is needed",
@@ -245,7 +245,7 @@ async fn take_in(
     drop(nodes);
     if inner.led_for() < SILENT {
         // A leader of a moment has not heard of everybody yet.
-        return Err(ChangeError::NoLeader);
+        return Err(ChangeError::Busy);
     }
     let id = settled.next_id;
     let name = match request.name.as_str() {
@@ -278,17 +278,6 @@ fn free_name(membership: &Membership, id: u64) -> String {
         .unwrap_or_else(|| format!("n{id}"))
 }
 
-/// Since when a member was not heard of.
-fn silent_for(raft: &Raft, id: u64) -> Duration {
-    let metrics = raft.data_metrics();
-    let seen = metrics.borrow_watched();
-    let heard = seen
-        .heartbeat
-        .as_ref()
-        .and_then(|all| all.get(&id)?.as_ref().map(|at| **at));
-    heard.map_or(Duration::MAX, |at| at.elapsed())
-}
-
 /// Makes a learner, by name or id, a voter.
 ///
 /// # Errors
@@ -297,11 +286,7 @@ pub async fn promote(inner: &Arc<Inner>, replica: &str) -> Result<(), ChangeErro
     let _one_at_a_time = inner.changing.lock().await;
     let (raft, _) = inner.leading()?;
     let role = inner.role.borrow().clone();
-    let member = role.member(replica).ok_or_else(|| {
-        ChangeError::Refused(format!(
-            "there is no replica {replica} in this set: start it first, it joins by itself"
-        ))
-    })?;
+    let member = role.find(replica)?;
     if role.voters.contains(&member.node_id) {
         return Ok(());
     }
@@ -339,9 +324,7 @@ pub async fn promote(inner: &Arc<Inner>, replica: &str) -> Result<(), ChangeErro
 /// As [`ChangeError`] says.
 pub async fn remove(inner: &Arc<Inner>, replica: &str, force: bool) -> Result<(), ChangeError> {
     let role = inner.role.borrow().clone();
-    let member = role.member(replica).cloned().ok_or_else(|| {
-        ChangeError::Refused(format!("there is no replica {replica} in this set"))
-    })?;
+    let member = role.find(replica)?.clone();
     if role.leads() && member.node_id == role.me.node_id {
         // The others decide about this one.
         let next = crate::transfer::transfer(inner, None).await?;
@@ -362,9 +345,10 @@ pub async fn remove(inner: &Arc<Inner>, replica: &str, force: bool) -> Result<()
             return Err(ChangeError::Refused("it is the only voter".to_owned()));
         }
         let own = role.me.node_id;
+        let reach = inner.lag.reach(&raft, own);
         let alive = left
             .iter()
-            .filter(|id| **id == own || silent_for(&raft, **id) < SILENT)
+            .filter(|id| **id == own || answers(&reach, id))
             .count();
         if alive < left.len() / 2 + 1 {
             return Err(ChangeError::Refused(format!(
@@ -391,6 +375,11 @@ pub async fn remove(inner: &Arc<Inner>, replica: &str, force: bool) -> Result<()
         false => (Change::RemoveNodes(ids), true),
     };
     change(&raft, settled, change_to, retain).await
+}
+
+/// Whether a member was heard of lately.
+fn answers(reach: &BTreeMap<u64, Reach>, id: &u64) -> bool {
+    reach.get(id).is_some_and(|r| r.silent_for() < SILENT)
 }
 
 /// Whether a learner may become a voter.
@@ -557,13 +546,19 @@ pub async fn tend(inner: &Arc<Inner>) {
     }
 }
 
-impl crate::role::Role {
+impl Role {
     /// A member by node id or name. Of two with one name, the newer one.
     pub fn member(&self, replica: &str) -> Option<&Member> {
         let id: Option<u64> = replica.parse().ok();
         let by_id = self.members.iter().find(|m| Some(m.node_id) == id);
         let named = self.members.iter().filter(|m| m.name == replica);
         by_id.or_else(|| named.max_by_key(|m| m.node_id))
+    }
+
+    /// As [`Role::member`], for what an operator asked.
+    pub(crate) fn find(&self, replica: &str) -> Result<&Member, ChangeError> {
+        let missing = || ChangeError::Refused(format!("there is no replica {replica} in this set"));
+        self.member(replica).ok_or_else(missing)
     }
 }
 

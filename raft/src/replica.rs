@@ -452,7 +452,7 @@ impl Replica {
                 return done(Err(ProposeError::DiskFull));
             }
             let all = proposal.ack.is_none() && self.inner.proposer.ack_level() == AckLevel::All;
-            if all && self.in_sync().0 < self.inner.policy.read().min_in_sync {
+            if all && self.inner.proposer.in_sync.are_too_few() {
                 return done(Err(ProposeError::NotEnoughInSync));
             }
         }

@@ -58,9 +58,7 @@ pub async fn transfer(inner: &Arc<Inner>, to: Option<&str>) -> Result<Member, Ch
     let others = role.members.iter().filter(|m| m.node_id != role.me.node_id);
     let mut candidates: Vec<Member> = match to {
         Some(wanted) => {
-            let found = role.member(wanted).ok_or_else(|| {
-                ChangeError::Refused(format!("there is no replica {wanted} in this set"))
-            })?;
+            let found = role.find(wanted)?;
             if found.node_id == role.me.node_id {
                 return Ok(found.clone());
             }

@@ -1,20 +1,11 @@
 //! Sets of one and of three replicas: founding, sends, failover, restart, byte-identical logs.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::support::{bodies, message, open, peers, send, serving};
-use crate::options::{AckLevel, Peer};
+use super::support::{bodies, message, open, open_all, peers, send, serving};
+use crate::options::AckLevel;
 use crate::replica::Replica;
 use crate::{Command, ProposeError, TopicConfig};
-
-async fn open_all(dir: &Path, peers: &[Peer]) -> Vec<Option<Replica>> {
-    let mut replicas = Vec::new();
-    for nth in 0..peers.len() {
-        replicas.push(Some(open(dir, peers, nth).await));
-    }
-    replicas
-}
 
 async fn close_all(replicas: Vec<Option<Replica>>) {
     for replica in replicas.into_iter().flatten() {

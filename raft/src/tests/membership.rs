@@ -1,16 +1,21 @@
 //! Sets that change: replicas that join, come back empty, move, are removed or replaced, and leadership that is handed over.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::oneshot;
 
-use super::support::{Counter, bodies, free_port, message, open, options, peers, send, serving};
-use crate::options::{AckLevel, Peer, Policy, ReplicaOptions};
+use super::support::{
+    Counter, bodies, free_port, message, open, open_all, options, peers, send, serving,
+};
+use crate::options::{AckLevel, Node, Peer, Policy, ReplicaOptions};
 use crate::propose::Proposal;
 use crate::replica::Replica;
+use crate::types::Membership;
 use crate::{ChangeError, ProposeError, Short, Stored};
 
 /// Waits for something to become true.
@@ -26,6 +31,19 @@ async fn start(options: ReplicaOptions) -> Replica {
     Replica::open(options, Arc::new(Counter::default()))
         .await
         .expect("opens")
+}
+
+/// Opens all replicas of a set with these settings.
+async fn open_under(dir: &Path, peers: &[Peer], policy: &Policy) -> Vec<Option<Replica>> {
+    let mut replicas = Vec::new();
+    for nth in 0..peers.len() {
+        let options = ReplicaOptions {
+            policy: policy.clone(),
+            ..options(dir, peers, nth)
+        };
+        replicas.push(Some(start(options).await));
+    }
+    replicas
 }
 
 /// Options of a replica that joins, knowing nothing but the set's name.
@@ -143,10 +161,7 @@ async fn a_set_of_one_grows_by_empty_replicas_that_know_its_name() {
 async fn a_wiped_directory_comes_back_under_a_new_id_and_takes_its_place() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_all(dir.path(), &peers).await;
     let leader = serving(&replicas).await;
     let other = (leader + 1) % 3;
     let led = replicas[leader].clone().expect("runs");
@@ -196,11 +211,8 @@ async fn a_wiped_directory_comes_back_under_a_new_id_and_takes_its_place() {
 async fn leadership_moves_under_load_without_an_error() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(open(dir.path(), &peers, nth).await);
-    }
-    let some: Vec<_> = replicas.iter().cloned().map(Some).collect();
+    let some = open_all(dir.path(), &peers).await;
+    let replicas: Vec<Replica> = some.iter().flatten().cloned().collect();
     let stop = Arc::new(AtomicBool::new(false));
     serving(&some).await;
     let loads = load(replicas.clone(), stop.clone());
@@ -240,10 +252,7 @@ async fn leadership_moves_under_load_without_an_error() {
 async fn a_dead_target_is_refused_and_an_unfinished_transfer_leaves_a_set_that_serves() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_all(dir.path(), &peers).await;
     let leader = serving(&replicas).await;
     let led = replicas[leader].clone().expect("runs");
     let dead = (leader + 1) % 3;
@@ -290,10 +299,7 @@ async fn a_dead_target_is_refused_and_an_unfinished_transfer_leaves_a_set_that_s
 async fn a_replica_that_is_about_to_stop_does_not_take_the_leadership_back() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_all(dir.path(), &peers).await;
     let leader = serving(&replicas).await;
     let leaves = replicas[leader].clone().expect("runs");
     leaves.leave_leading();
@@ -324,10 +330,7 @@ async fn a_replica_that_is_about_to_stop_does_not_take_the_leadership_back() {
 async fn removed_replicas_know_it_and_ids_are_not_used_again() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_all(dir.path(), &peers).await;
     let leader = serving(&replicas).await;
     let led = replicas[leader].clone().expect("runs");
     let own = led.role().me.name.clone();
@@ -388,21 +391,55 @@ async fn removed_replicas_know_it_and_ids_are_not_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_was_cut_off_is_finished_and_the_removed_one_does_not_stay() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let peers = peers(3);
+    let replicas = open_all(dir.path(), &peers).await;
+    let led = replicas[serving(&replicas).await].clone().expect("runs");
+    let own = led.role().me.node_id;
+    let goes = led
+        .role()
+        .voters
+        .iter()
+        .copied()
+        .find(|id| *id != own)
+        .expect("another");
+    // As far as a leader gets that ends between the two entries of a removal.
+    let (raft, _) = led.inner().leading().expect("leads");
+    let nodes: BTreeMap<u64, Node> = {
+        let metrics = raft.metrics();
+        let seen = metrics.borrow_watched();
+        let nodes = seen.membership_config.membership().nodes();
+        nodes.map(|(id, node)| (*id, node.clone())).collect()
+    };
+    let before: BTreeSet<u64> = nodes.keys().copied().collect();
+    let after = before.iter().copied().filter(|id| *id != goes).collect();
+    let joint = Membership::new(vec![before, after], nodes).expect("a membership");
+    raft.append_membership(joint, openraft::EntryPayload::Blank, [])
+        .await
+        .expect("committed");
+    until("one member less", || {
+        let role = led.role();
+        role.voters.len() == 2 && role.members.iter().all(|m| m.node_id != goes)
+    })
+    .await;
+    let mut all = replicas.iter().flatten();
+    let gone = all.find(|r| r.role().me.node_id == goes).expect("it runs");
+    until("it knows", || gone.role().removed).await;
+    send(&led, vec![message(0, "x")], None)
+        .await
+        .expect("acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_voter_is_replaced_by_a_standby_and_becomes_one() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
     let policy = Policy {
         evict_after: Some(Duration::from_secs(4)),
         ..Policy::default()
     };
-    for nth in 0..3 {
-        let options = ReplicaOptions {
-            policy: policy.clone(),
-            ..options(dir.path(), &peers, nth)
-        };
-        replicas.push(Some(start(options).await));
-    }
+    let mut replicas = open_under(dir.path(), &peers, &policy).await;
     let leader = serving(&replicas).await;
     let led = replicas[leader].clone().expect("runs");
     let standby = start(newcomer(dir.path(), 9)).await;
@@ -430,10 +467,7 @@ async fn a_dead_voter_is_replaced_by_a_standby_and_becomes_one() {
 async fn a_member_that_moved_is_found_again() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        replicas.push(Some(open(dir.path(), &peers, nth).await));
-    }
+    let mut replicas = open_all(dir.path(), &peers).await;
     let leader = serving(&replicas).await;
     let led = replicas[leader].clone().expect("runs");
     let moves = (leader + 1) % 3;
@@ -524,14 +558,7 @@ async fn all_means_every_in_sync_voter() {
         min_in_sync: 2,
         ..Policy::default()
     };
-    let mut replicas = Vec::new();
-    for nth in 0..3 {
-        let options = ReplicaOptions {
-            policy: policy.clone(),
-            ..options(dir.path(), &peers, nth)
-        };
-        replicas.push(Some(start(options).await));
-    }
+    let mut replicas = open_under(dir.path(), &peers, &policy).await;
     let leader = serving(&replicas).await;
     let led = replicas[leader].clone().expect("runs");
     until("everyone keeps up", || led.in_sync() == (3, 3)).await;
@@ -560,9 +587,12 @@ async fn all_means_every_in_sync_voter() {
         min_in_sync: 3,
         ..policy.clone()
     });
+    // Looked at now and then, not for every send.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     let (result, _) = stored(&led, "refused").await;
     assert_eq!(result, Err(ProposeError::NotEnoughInSync));
     led.set_policy(policy);
+    tokio::time::sleep(Duration::from_millis(200)).await;
 
     replicas[dead] = Some(open(dir.path(), &peers, dead).await);
     until("in sync again", || led.in_sync() == (3, 3)).await;

@@ -85,6 +85,15 @@ pub async fn open(dir: &Path, peers: &[Peer], nth: usize) -> Replica {
         .expect("opens")
 }
 
+/// Opens all replicas of a set.
+pub async fn open_all(dir: &Path, peers: &[Peer]) -> Vec<Option<Replica>> {
+    let mut replicas = Vec::new();
+    for nth in 0..peers.len() {
+        replicas.push(Some(open(dir, peers, nth).await));
+    }
+    replicas
+}
+
 /// A message to topic `T`.
 pub fn message(queue_id: i32, body: &str) -> NewMessage {
     let body = Bytes::copy_from_slice(body.as_bytes());

@@ -56,7 +56,6 @@ shapes! {
         committed_index: i64,
         applied_index: i64,
         last_position: i64,
-        committed_position: i64,
         applied_position: i64,
         /// Messages of the leader it has not got.
         lag_messages: i64,
@@ -86,7 +85,6 @@ impl Default for RaftReplica {
             committed_index: -1,
             applied_index: -1,
             last_position: -1,
-            committed_position: -1,
             applied_position: -1,
             lag_messages: -1,
             lag_ms: -1,
