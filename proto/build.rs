@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Entries are megabytes: as `Bytes` they are slices of what was received, not copies.
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::PeerCodec")
         .compile_fds(files)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())

@@ -81,11 +81,6 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     let _ = inner.peers.no_votes_before.set(Instant::now() + quiet);
     let config = Arc::new(config(options)?);
     let raft = loop {
-        let network = Network {
-            call: call.clone(),
-            connect_timeout: options.election_min,
-            book: inner.book.clone(),
-        };
         let log = LogStorage::new(
             inner.store.log.clone(),
             inner.store.snapshots.clone(),
@@ -94,6 +89,12 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
             inner.lag.stamped(),
             inner.async_max_uncommitted.clone(),
         );
+        let network = Network {
+            call: call.clone(),
+            connect_timeout: options.election_min,
+            book: inner.book.clone(),
+            appended: log.appended(),
+        };
         let machine = StateMachine::new(
             inner.store.machine.clone(),
             inner.store.log.clone(),

@@ -18,6 +18,7 @@ mod log_storage;
 mod membership;
 mod network;
 mod options;
+mod pause;
 mod peer_server;
 mod propose;
 mod quarantine;

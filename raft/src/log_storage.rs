@@ -27,6 +27,7 @@ use raftmq_store::commitlog::writer::Done;
 use raftmq_store::commitlog::{CommitLog, EntryId};
 use raftmq_store::snapshots::Snapshots;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::lease::Lease;
 use crate::throttle::Throttle;
@@ -46,6 +47,8 @@ pub struct LogStorage {
     stamped: Arc<AtomicU64>,
     /// `asyncMaxUncommittedBytes`.
     async_max_uncommitted: Arc<AtomicU64>,
+    /// Index of the last entry.
+    appended: watch::Sender<u64>,
 }
 
 impl LogStorage {
@@ -58,7 +61,9 @@ impl LogStorage {
         stamped: Arc<AtomicU64>,
         async_max_uncommitted: Arc<AtomicU64>,
     ) -> Self {
+        let last = log.bounds().1.map_or(0, |last| last.index);
         Self {
+            appended: watch::Sender::new(last),
             log,
             snapshots,
             lease,
@@ -66,6 +71,11 @@ impl LogStorage {
             stamped,
             async_max_uncommitted,
         }
+    }
+
+    /// Follows the index of the last entry.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.appended.subscribe()
     }
 
     fn now_ms() -> i64 {
@@ -291,13 +301,15 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         let now_ms = Self::now_ms();
         let mut batch = self.log.append();
         let mut tickets = Vec::new();
+        let mut newest = None;
         for entry in entries {
             let id = EntryId {
                 term: entry.log_id.leader_id.term,
                 index: entry.log_id.index,
             };
+            newest = Some(id.index);
             match entry.body {
-                Body::Stored(raw, _) => batch.push_encoded(id, raw.bytes)?,
+                Body::Stored(raw, _) => batch.push_encoded(id, raw)?,
                 Body::Blank => {
                     batch.push_draft(id, Draft::blank(), now_ms)?;
                 }
@@ -330,6 +342,9 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
                     .for_each(|ticket| ticket.persisted_under_lease());
             }
         }));
+        if let Some(newest) = newest {
+            self.appended.send_replace(newest);
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use openraft::raft::{
 use parking_lot::RwLock;
 use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_client::PeerClient;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::options::Node;
@@ -35,6 +35,9 @@ const WINDOW: usize = 8;
 pub const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 /// HTTP/2 windows: enough for the whole replication window.
 const STREAM_WINDOW: u32 = 16 * 1024 * 1024;
+/// A commit is told with the next entries. When none come for so long it gets a request of its own: at most so late do
+/// followers show a message. Without this every batch would cost two requests to each follower, and two answers.
+const COMMIT_WAITS: Duration = Duration::from_millis(2);
 /// A replication stream with requests under way and no response for so long is given up and opened anew.
 const STALL: Duration = Duration::from_secs(5);
 /// A connection that answers no ping for so long is made anew: packets may have been dropped without a word.
@@ -88,6 +91,8 @@ pub struct Network {
     pub connect_timeout: Duration,
     /// Where the others are.
     pub book: Arc<AddressBook>,
+    /// Index of the last entry of the own log.
+    pub appended: watch::Receiver<u64>,
 }
 
 /// One target.
@@ -96,6 +101,7 @@ pub struct Client {
     target: u64,
     connect_timeout: Duration,
     book: Arc<AddressBook>,
+    appended: watch::Receiver<u64>,
     /// The address and what was made for it.
     client: Option<(String, PeerClient<Channel>)>,
 }
@@ -113,6 +119,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             target,
             connect_timeout: self.connect_timeout,
             book: self.book.clone(),
+            appended: self.appended.clone(),
             client: None,
         }
     }
@@ -184,24 +191,31 @@ impl Drop for Window {
     }
 }
 
-/// The input of a replication stream, held back to [`WINDOW`] requests under way.
+/// The input of a replication stream, held back to [`WINDOW`] requests under way and for [`COMMIT_WAITS`].
 fn windowed<S>(
     input: S,
     permits: Arc<Semaphore>,
     sent: Arc<AtomicUsize>,
+    appended: watch::Receiver<u64>,
 ) -> impl Stream<Item = pb::AppendRequest>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
-    futures_util::stream::unfold(
-        (input, permits, sent),
-        |(mut input, permits, sent)| async move {
-            permits.acquire().await.ok()?.forget();
-            let request = input.next().await?;
-            sent.fetch_add(1, Ordering::AcqRel);
-            Some((wire::append_to(request), (input, permits, sent)))
-        },
-    )
+    let state = (input, permits, sent, appended, u64::MAX);
+    futures_util::stream::unfold(state, |state| async move {
+        let (mut input, permits, sent, mut appended, newest) = state;
+        permits.acquire().await.ok()?.forget();
+        if newest != u64::MAX {
+            // The input is not asked meanwhile: it would answer with the commit alone.
+            let more = appended.wait_for(|last| *last > newest);
+            let _ = tokio::time::timeout(COMMIT_WAITS, more).await;
+        }
+        let request = input.next().await?;
+        let newest = request.entries.last().map_or(u64::MAX, |e| e.log_id.index);
+        sent.fetch_add(1, Ordering::AcqRel);
+        let state = (input, permits, sent, appended, newest);
+        Some((wire::append_to(request), state))
+    })
 }
 
 impl RaftNetworkV2<TypeConfig> for Client {
@@ -243,7 +257,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
                 return Ok(nothing);
             };
             let input = futures_util::stream::iter([first]).chain(input);
-            let requests = windowed(input, permits.clone(), sent.clone());
+            let appended = self.appended.clone();
+            let requests = windowed(input, permits.clone(), sent.clone(), appended);
             let request = self.call.sign(requests).map_err(|s| unreachable(&s))?;
             let mut client = self.client()?;
             let setup = option.hard_ttl().max(Duration::from_millis(100)) * 5;

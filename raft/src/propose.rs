@@ -1,5 +1,6 @@
-//! The propose loop: gathers what waits into one log entry and hands it to openraft. No linger: while entries are
-//! in flight the next one fills; when nothing is in flight a single request goes at once.
+//! The propose loop: gathers what waits into one log entry and hands it to openraft. While entries are in flight the next
+//! one fills. When the last one is answered, those who were answered are given a moment to ask again, so that all make one
+//! entry and not two that take turns; a single request goes at once.
 //!
 //! It is also the waiting room. Requests that are not yet appended stay in the queue while there is no leader,
 //! bounded in bytes and time; when another replica leads they are handed back to be forwarded.
@@ -20,6 +21,7 @@ use crate::error::ProposeError;
 use crate::in_sync::InSync;
 use crate::lease::Lease;
 use crate::options::AckLevel;
+use crate::pause::Pause;
 use crate::peer_server::PeerState;
 use crate::role::Role;
 use crate::ticket::{Acknowledge, Done, InFlight, Ticket};
@@ -31,11 +33,21 @@ const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_REQUESTS: usize = 4096;
 /// Entries on their way through openraft at once: disk, network and apply work on different ones.
 const MAX_ENTRIES_IN_FLIGHT: usize = 4;
-/// A further entry is started beside one in flight only when it is worth its cost: with at least so many bytes or
-/// requests. Fewer go when the one in flight is done, and by then they are more.
-const WORTH_AN_ENTRY_BYTES: usize = 64 * 1024;
-/// See [`WORTH_AN_ENTRY_BYTES`].
-const WORTH_AN_ENTRY_REQUESTS: usize = 48;
+/// A further entry is started beside one in flight only when it is worth its cost. Fewer requests go when the one in
+/// flight is done, and by then they are more.
+const WORTH_AN_ENTRY: Amount = Amount {
+    requests: 48,
+    bytes: 64 * 1024,
+};
+/// A single request.
+const ANYTHING: Amount = Amount {
+    requests: 1,
+    bytes: usize::MAX,
+};
+/// How long the next entry waits for those who were just answered.
+const GATHER: Duration = Duration::from_micros(200);
+/// Bytes that wait for nobody.
+const GATHER_BYTES: usize = 256 * 1024;
 /// Bytes on their way through openraft at once.
 const MAX_BYTES_IN_FLIGHT: usize = 8 * 1024 * 1024;
 /// Requests that may wait, besides the limit in bytes.
@@ -77,11 +89,40 @@ pub struct Pending {
     expires: Instant,
 }
 
+/// So many requests or bytes.
+#[derive(Clone, Copy, Default)]
+struct Amount {
+    requests: usize,
+    bytes: usize,
+}
+
+impl Amount {
+    const NEVER: Self = Self {
+        requests: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Pending>,
     bytes: usize,
     stopped: bool,
+    /// The loop sleeps until so much waits.
+    wake_at: Amount,
+}
+
+impl Queue {
+    fn has(&self, amount: Amount) -> bool {
+        self.waiting.len() >= amount.requests || self.bytes >= amount.bytes
+    }
+}
+
+/// What is worth an entry after the last one in flight was answered.
+#[derive(Clone, Copy)]
+struct Gathering {
+    enough: Amount,
+    until: Instant,
 }
 
 /// Limits of the waiting room and of acknowledgements.
@@ -158,9 +199,9 @@ impl Proposer {
     /// Queues a proposal; `done` is called once.
     pub fn propose(&self, proposal: Proposal, done: Done) {
         let size = proposal.size();
-        let refused = {
+        let (refused, wake) = {
             let mut queue = self.queue.lock();
-            if queue.stopped {
+            let refused = if queue.stopped {
                 Some((ProposeError::Stopped, done))
             } else if size + HEADER_LEN > self.limits.max_entry.min(MAX_ENTRY_LEN) {
                 Some((ProposeError::TooLarge, done))
@@ -180,11 +221,13 @@ impl Proposer {
                     expires,
                 });
                 None
-            }
+            };
+            (refused, queue.has(queue.wake_at))
         };
         match refused {
             Some((error, done)) => done(Err(error)),
-            None => self.wake.notify_one(),
+            None if wake => self.wake.notify_one(),
+            None => {}
         }
     }
 
@@ -243,9 +286,20 @@ impl Proposer {
     pub async fn run(self: Arc<Self>, peers: Arc<PeerState>, mut role: watch::Receiver<Arc<Role>>) {
         let mut in_flight = InFlight::default();
         let mut led = false;
+        let mut gathering: Option<Gathering> = None;
+        let pause = Pause::new();
         loop {
             let now = Instant::now();
-            in_flight.sweep(now);
+            if let Some(answered) = in_flight.sweep(now) {
+                let known = answered + self.queue.lock().waiting.len();
+                gathering = Some(Gathering {
+                    enough: Amount {
+                        requests: known - known / 8,
+                        bytes: GATHER_BYTES,
+                    },
+                    until: now + GATHER,
+                });
+            }
             let present = role.borrow_and_update().clone();
             let core = peers.core.get().filter(|_| present.leads());
             if led && core.is_none() {
@@ -264,12 +318,18 @@ impl Proposer {
                 return;
             }
             if let Some((raft, _)) = core {
-                let room = match in_flight.len() {
-                    0 => true,
-                    MAX_ENTRIES_IN_FLIGHT.. => false,
-                    _ => in_flight.bytes() < MAX_BYTES_IN_FLIGHT && self.is_worth_an_entry(),
+                gathering = gathering.filter(|g| now < g.until && in_flight.len() == 0);
+                let worth = match in_flight.len() {
+                    0 => gathering.map_or(ANYTHING, |g| g.enough),
+                    1..MAX_ENTRIES_IN_FLIGHT if in_flight.bytes() < MAX_BYTES_IN_FLIGHT => {
+                        WORTH_AN_ENTRY
+                    }
+                    _ => Amount::NEVER,
                 };
-                if room && let Some((proposed, term)) = self.next_entry() {
+                if self.has_or_sleeps(worth)
+                    && let Some((proposed, term)) = self.next_entry()
+                {
+                    gathering = None;
                     let ticket = proposed.ticket.clone();
                     in_flight.push(ticket.clone());
                     let write = raft.write(proposed).responder(Acknowledge::new(ticket));
@@ -284,6 +344,8 @@ impl Proposer {
                     continue;
                 }
             } else {
+                gathering = None;
+                self.has_or_sleeps(ANYTHING);
                 self.turn_away(&present, now);
             }
             let deadline = in_flight.next_deadline();
@@ -298,13 +360,16 @@ impl Proposer {
                 () = self.wake.notified() => {}
                 changed = role.changed() => if changed.is_err() { return },
                 () = sleep_until(next) => {}
+                () = pause.until(gathering.map(|g| g.until)) => {}
             }
         }
     }
 
-    fn is_worth_an_entry(&self) -> bool {
-        let queue = self.queue.lock();
-        queue.bytes >= WORTH_AN_ENTRY_BYTES || queue.waiting.len() >= WORTH_AN_ENTRY_REQUESTS
+    /// Whether so much waits; if not, the loop is woken when it does.
+    fn has_or_sleeps(&self, amount: Amount) -> bool {
+        let mut queue = self.queue.lock();
+        queue.wake_at = amount;
+        queue.has(amount)
     }
 
     /// While this replica does not lead: hand back what another can take, and what has waited long enough.

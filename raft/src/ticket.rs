@@ -62,6 +62,7 @@ pub struct Ticket {
     stage: Mutex<Stage>,
     deadline: Instant,
     proposer: Weak<Proposer>,
+    requests: usize,
     bytes: usize,
 }
 
@@ -74,6 +75,7 @@ impl Ticket {
         proposer: Weak<Proposer>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            requests: proposals.len(),
             stage: Mutex::new(Stage::Proposed(proposals)),
             deadline,
             proposer,
@@ -263,18 +265,22 @@ impl InFlight {
         self.tickets.push_back(ticket);
     }
 
-    /// Forgets settled ones from the oldest on, and those beyond their deadline after telling them.
-    pub fn sweep(&mut self, now: Instant) {
+    /// Forgets settled ones from the oldest on, and those beyond their deadline after telling them. When none is left
+    /// that were some before, says how many requests these had.
+    pub fn sweep(&mut self, now: Instant) -> Option<usize> {
+        let mut answered = None;
         while let Some(oldest) = self.tickets.front() {
             if !oldest.is_settled() {
                 if oldest.deadline() > now {
-                    break;
+                    return None;
                 }
                 oldest.unknown();
             }
             self.bytes -= oldest.bytes();
+            answered = Some(answered.unwrap_or(0) + oldest.requests);
             self.tickets.pop_front();
         }
+        answered
     }
 
     /// Leadership is lost: the outcome of what is appended is unknown. What openraft has not appended yet it will

@@ -23,6 +23,16 @@ struct Span {
 struct Entry {
     key: Span,
     value: Span,
+    mark: u64,
+}
+
+/// The first eight bytes of a name: tells most names apart without looking at their text, and short ones (the letters of the
+/// send header) entirely.
+fn mark(name: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let n = name.len().min(8);
+    first[..n].copy_from_slice(&name[..n]);
+    u64::from_le_bytes(first)
 }
 
 /// Ordered name/value pairs of one command.
@@ -57,9 +67,12 @@ impl ExtFields {
     }
 
     fn find(&self, key: &str) -> Option<usize> {
-        self.entries
-            .iter()
-            .position(|e| e.key.len as usize == key.len() && self.text(e.key) == key)
+        let mark = mark(key.as_bytes());
+        self.entries.iter().position(|e| {
+            e.mark == mark
+                && e.key.len as usize == key.len()
+                && (key.len() <= 8 || self.text(e.key) == key)
+        })
     }
 
     /// The value of `key`.
@@ -105,8 +118,9 @@ impl ExtFields {
         match self.find(key) {
             Some(i) => self.entries[i].value = value,
             None => {
+                let mark = mark(key.as_bytes());
                 let key = self.append_str(key);
-                self.entries.push(Entry { key, value });
+                self.entries.push(Entry { key, value, mark });
             }
         }
     }
@@ -117,7 +131,12 @@ impl ExtFields {
         self.put(key, value);
     }
 
-    /// Sets `key` to the text of a number or any other displayable value.
+    /// Sets `key` to the digits of a whole number.
+    pub fn set_integer(&mut self, key: &str, value: impl itoa::Integer) {
+        self.set(key, itoa::Buffer::new().format(value));
+    }
+
+    /// Sets `key` to the text of any displayable value.
     pub fn set_display(&mut self, key: &str, value: impl fmt::Display) {
         let value = self.append(value);
         self.put(key, value);
@@ -197,14 +216,18 @@ impl ExtBuilder {
             start: middle as u32,
             len: (self.text.len() - middle) as u32,
         };
-        let name = &self.text[start..middle];
+        let name = &self.text.as_bytes()[start..middle];
+        let mark = mark(name);
         let same = self.entries.iter().position(|e| {
-            e.key.len == key.len && &self.text[e.key.start as usize..][..key.len as usize] == name
+            e.mark == mark
+                && e.key.len == key.len
+                && (key.len <= 8
+                    || &self.text.as_bytes()[e.key.start as usize..][..key.len as usize] == name)
         });
         match same {
             Some(i) => self.entries[i].value = value,
             None if self.entries.len() == MAX_EXT_FIELDS => return Err(TooManyFields.into()),
-            None => self.entries.push(Entry { key, value }),
+            None => self.entries.push(Entry { key, value, mark }),
         }
         Ok(())
     }

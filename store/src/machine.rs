@@ -285,8 +285,10 @@ impl Machine {
         let view = parse(entry, bytes)?;
         let timestamp = view.store_timestamp();
         let physical_offset = (entry.header.position + at as u64) as i64;
+        let names = [properties::TAGS, properties::UNIQ_KEY, properties::KEYS];
+        let [tags, unique, keys] = properties::get_all(view.properties(), names);
         if self.indexing {
-            let indexed = self.index_keys(&view, physical_offset);
+            let indexed = self.index_keys(&view, unique, keys, physical_offset);
             self.keep_indexing(indexed);
         }
         if !is_queued(view.sys_flag()) {
@@ -301,10 +303,10 @@ impl Machine {
             self.batch.put(Family::Timers, key.encode(), []);
             effects.touched.timers = true;
         }
-        let code = match Some(entry.header.index) > self.queued {
-            true => self.queue_message(&view, physical_offset, bytes.len())?,
-            false => queue_entry(&view, physical_offset, bytes.len()).tags_code,
-        };
+        let queue_entry = entry_with(&view, due, tags, physical_offset, bytes.len());
+        if Some(entry.header.index) > self.queued {
+            self.queue_message(&view, queue_entry)?;
+        }
         let topic_at = view.topic().as_ptr() as usize - entry.bytes.as_ptr() as usize;
         let topic = entry.bytes.slice(topic_at..topic_at + view.topic().len());
         effects.arrived.push(Arrived {
@@ -312,7 +314,7 @@ impl Machine {
                 .map_err(|e| StoreError::corrupt("topic", e.to_string()))?,
             queue_id: view.queue_id(),
             queue_offset: view.queue_offset(),
-            tags_code: code,
+            tags_code: queue_entry.tags_code,
             store_timestamp: timestamp,
         });
         Ok(timestamp)
@@ -326,27 +328,27 @@ impl Machine {
         }
     }
 
-    fn index_keys(&self, view: &StoredRecord<'_>, physical_offset: i64) -> Result<()> {
+    fn index_keys(
+        &self,
+        view: &StoredRecord<'_>,
+        unique: Option<&str>,
+        keys: Option<&str>,
+        physical_offset: i64,
+    ) -> Result<()> {
         if view.sys_flag() & sysflag::TRANSACTION_MASK == sysflag::TRANSACTION_ROLLBACK {
             return Ok(());
         }
         self.parts.keys.add(
             view.topic(),
-            view.property(properties::UNIQ_KEY),
-            view.property(properties::KEYS),
+            unique,
+            keys,
             physical_offset as u64,
             view.store_timestamp(),
         )
     }
 
-    /// Stages a message's queue entry; returns its tags code.
-    fn queue_message(
-        &mut self,
-        view: &StoredRecord<'_>,
-        physical_offset: i64,
-        size: usize,
-    ) -> Result<i64> {
-        let entry = queue_entry(view, physical_offset, size);
+    /// Stages a message's queue entry.
+    fn queue_message(&mut self, view: &StoredRecord<'_>, entry: QueueEntry) -> Result<()> {
         let queue = self
             .parts
             .queues
@@ -354,7 +356,7 @@ impl Machine {
         if queue.stage(entry) {
             self.staged.push(queue);
         }
-        Ok(entry.tags_code)
+        Ok(())
     }
 
     fn apply_command(&mut self, index: u64, command: Command, effects: &mut Effects) -> Result<()> {
@@ -433,10 +435,13 @@ impl Machine {
                     let view = parse(entry, bytes)?;
                     let physical_offset = (entry.header.position + at as u64) as i64;
                     if physical_offset as u64 >= indexed {
-                        self.index_keys(&view, physical_offset)?;
+                        let names = [properties::UNIQ_KEY, properties::KEYS];
+                        let [unique, keys] = properties::get_all(view.properties(), names);
+                        self.index_keys(&view, unique, keys, physical_offset)?;
                     }
                     if queues && is_queued(view.sys_flag()) {
-                        self.queue_message(&view, physical_offset, bytes.len())?;
+                        let entry = queue_entry(&view, physical_offset, bytes.len());
+                        self.queue_message(&view, entry)?;
                     }
                 }
                 Record::Command(bytes) if queues => {
@@ -597,11 +602,22 @@ pub(crate) fn queue_entry(
     physical_offset: i64,
     size: usize,
 ) -> QueueEntry {
+    let tags = view.property(properties::TAGS);
+    entry_with(view, timer_due(view), tags, physical_offset, size)
+}
+
+fn entry_with(
+    view: &StoredRecord<'_>,
+    due: Option<i64>,
+    tags: Option<&str>,
+    physical_offset: i64,
+    size: usize,
+) -> QueueEntry {
     QueueEntry {
         queue_offset: view.queue_offset(),
         physical_offset,
         size: size as u32,
-        tags_code: timer_due(view).unwrap_or_else(|| tags_code(view.property(properties::TAGS))),
+        tags_code: due.unwrap_or_else(|| tags_code(tags)),
     }
 }
 

@@ -80,10 +80,12 @@ impl Scrubber {
                 }
             };
             let mut end = at;
+            let mut expected = Expected::new();
             for entry in entries.iter().take_while(|e| e.end() <= applied) {
-                check_queues(entry, log, queues)?;
+                expect(entry, &mut expected)?;
                 end = entry.end();
             }
+            check_queues(&expected, log, queues)?;
             if end == at {
                 // The last entries are committed and not yet applied.
                 self.at = None;
@@ -104,7 +106,10 @@ impl Scrubber {
     }
 }
 
-fn check_queues(entry: &RawEntry, log: &CommitLog, queues: &QueueTable) -> Result<()> {
+/// What the messages of a chunk imply for their queues, in log order.
+type Expected<'a> = BTreeMap<(&'a str, i32), Vec<QueueEntry>>;
+
+fn expect<'a>(entry: &'a RawEntry, expected: &mut Expected<'a>) -> Result<()> {
     if entry.header.kind != EntryKind::Normal {
         return Ok(());
     }
@@ -113,34 +118,44 @@ fn check_queues(entry: &RawEntry, log: &CommitLog, queues: &QueueTable) -> Resul
             continue;
         };
         let view = parse(bytes)?;
-        if !is_queued(view.sys_flag()) {
-            continue;
+        if is_queued(view.sys_flag()) {
+            let physical_offset = (entry.header.position + at as u64) as i64;
+            let queue = (view.topic(), view.queue_id());
+            let one = queue_entry(&view, physical_offset, bytes.len());
+            expected.entry(queue).or_default().push(one);
         }
-        let physical_offset = (entry.header.position + at as u64) as i64;
-        let expected = queue_entry(&view, physical_offset, bytes.len());
+    }
+    Ok(())
+}
+
+fn check_queues(expected: &Expected<'_>, log: &CommitLog, queues: &QueueTable) -> Result<()> {
+    for (&(topic, id), expected) in expected {
         // The topic may have been deleted since, and made again with lower offsets.
-        let Some(queue) = queues.get(view.topic(), view.queue_id()) else {
+        let Some(queue) = queues.get(topic, id) else {
             continue;
         };
-        if !(queue.min()..queue.max()).contains(&expected.queue_offset) {
-            continue;
-        }
-        let good = match queue.read(expected.queue_offset, 1) {
-            // Another one may be of a later topic of that name.
-            Ok(found) => found
-                .first()
-                .is_none_or(|found| *found == expected || is_backed(log, found)),
-            Err(StoreError::Corrupt { .. }) => false,
-            Err(error) => return Err(error),
-        };
-        if !good {
-            tracing::error!(
-                topic = view.topic(),
-                queue = view.queue_id(),
-                offset = expected.queue_offset,
-                "a consume queue contradicts the log"
-            );
-            queues.mark_damaged(view.topic(), view.queue_id());
+        for run in expected.chunk_by(|a, b| a.queue_offset + 1 == b.queue_offset) {
+            // What was trimmed, or is not there because the topic is another one now, is not read.
+            let wrong = match queue.read(run[0].queue_offset, run.len()) {
+                // Another entry may be of a later topic of that name.
+                Ok(found) => found.into_iter().find(|found| {
+                    let nth = usize::try_from(found.queue_offset - run[0].queue_offset);
+                    let good = nth.ok().and_then(|nth| run.get(nth)) == Some(found);
+                    !good && !is_backed(log, found)
+                }),
+                Err(StoreError::Corrupt { .. }) => Some(run[0]),
+                Err(error) => return Err(error),
+            };
+            if let Some(wrong) = wrong {
+                let offset = wrong.queue_offset;
+                tracing::error!(
+                    topic,
+                    queue = id,
+                    offset,
+                    "a consume queue contradicts the log"
+                );
+                queues.mark_damaged(topic, id);
+            }
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! Reading: unknown keys are skipped at any depth up to [`MAX_JSON_DEPTH`]; numbers and booleans among the extension
 //! fields count as their text; nulls count as absent; numbers may come as strings.
 
-use std::fmt::Write;
+use std::borrow::Cow;
 
 use bytes::BytesMut;
 
@@ -43,8 +43,7 @@ pub(super) fn encode(cmd: &RemotingCommand, out: &mut BytesMut) {
 }
 
 fn number(out: &mut BytesMut, n: i32) {
-    // Writing to a BytesMut cannot fail.
-    let _ = write!(out, "{n}");
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
 }
 
 fn string(out: &mut BytesMut, text: &str) {
@@ -52,6 +51,9 @@ fn string(out: &mut BytesMut, text: &str) {
     let bytes = text.as_bytes();
     let mut plain = 0;
     for (i, &b) in bytes.iter().enumerate() {
+        if b >= b' ' && b != b'"' && b != b'\\' && b != 0x7F {
+            continue;
+        }
         let escape = match b {
             b'"' => b'"',
             b'\\' => b'\\',
@@ -60,8 +62,7 @@ fn string(out: &mut BytesMut, text: &str) {
             b'\t' => b't',
             0x08 => b'b',
             0x0C => b'f',
-            0..=0x1F | 0x7F => 0,
-            _ => continue,
+            _ => 0,
         };
         out.extend_from_slice(&bytes[plain..i]);
         plain = i + 1;
@@ -97,14 +98,12 @@ pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, FrameError> {
         body: Body::Empty,
         serialize: SerializeType::Json,
     };
-    let mut key = String::new();
     let mut first = true;
     p.expect(b'{')?;
     while p.next_key(&mut first)? {
-        key.clear();
-        p.string_into(&mut key)?;
+        let key = p.string()?;
         p.expect(b':')?;
-        match key.as_str() {
+        match &*key {
             "code" => cmd.code = p.int()?.unwrap_or_default(),
             "version" => cmd.version = p.int()?.unwrap_or_default(),
             "opaque" => cmd.opaque = p.int()?.unwrap_or_default(),
@@ -182,27 +181,45 @@ impl<'a> Parser<'a> {
         Ok(true)
     }
 
+    /// The text up to the next quote or backslash, and whether it is a backslash; the cursor goes behind it.
+    fn plain_run(&mut self) -> Result<(&'a str, bool), FrameError> {
+        let start = self.at;
+        let rest = &self.text.as_bytes()[start..];
+        let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
+            return Err(self.error("the string does not end"));
+        };
+        self.at = start + length + 1;
+        Ok((&self.text[start..start + length], rest[length] == b'\\'))
+    }
+
+    /// The string at the cursor; borrowed unless something in it is escaped.
+    fn string(&mut self) -> Result<Cow<'a, str>, FrameError> {
+        self.expect(b'"')?;
+        let (mut run, mut escaped) = self.plain_run()?;
+        if !escaped {
+            return Ok(Cow::Borrowed(run));
+        }
+        let mut out = String::new();
+        loop {
+            out.push_str(run);
+            if !escaped {
+                return Ok(Cow::Owned(out));
+            }
+            self.escape(&mut out)?;
+            (run, escaped) = self.plain_run()?;
+        }
+    }
+
     /// Appends the string at the cursor to `out`.
     fn string_into(&mut self, out: &mut String) -> Result<(), FrameError> {
         self.expect(b'"')?;
-        let bytes = self.text.as_bytes();
-        let mut plain = self.at;
         loop {
-            match bytes.get(self.at) {
-                None => return Err(self.error("the string does not end")),
-                Some(b'"') => {
-                    out.push_str(&self.text[plain..self.at]);
-                    self.at += 1;
-                    return Ok(());
-                }
-                Some(b'\\') => {
-                    out.push_str(&self.text[plain..self.at]);
-                    self.at += 1;
-                    self.escape(out)?;
-                    plain = self.at;
-                }
-                Some(_) => self.at += 1,
+            let (run, escaped) = self.plain_run()?;
+            out.push_str(run);
+            if !escaped {
+                return Ok(());
             }
+            self.escape(out)?;
         }
     }
 
@@ -299,9 +316,8 @@ impl<'a> Parser<'a> {
     fn int(&mut self) -> Result<Option<i32>, FrameError> {
         self.white_space();
         if self.peek() == Some(b'"') {
-            let mut text = String::new();
-            self.string_into(&mut text)?;
-            return text
+            return self
+                .string()?
                 .trim()
                 .parse()
                 .map(Some)
@@ -317,10 +333,15 @@ impl<'a> Parser<'a> {
     }
 
     fn language(&mut self) -> Result<LanguageCode, FrameError> {
-        let mut text = String::new();
-        if !self.text_into(&mut text)? {
-            return Ok(LanguageCode::Other);
-        }
+        self.white_space();
+        let text = match self.peek() {
+            Some(b'"') => self.string()?,
+            Some(b'{' | b'[') => {
+                self.skip_value()?;
+                return Ok(LanguageCode::Other);
+            }
+            _ => Cow::Borrowed(self.bare_word()?),
+        };
         Ok(match text.parse::<u8>() {
             Ok(ordinal) => LanguageCode::from_ordinal(ordinal),
             Err(_) => LanguageCode::from_name(&text),

@@ -25,7 +25,7 @@ fn absent<T: Default>(name: &'static str, required: bool) -> Result<T, HeaderErr
 const SHOWN_VALUE: usize = 64;
 
 macro_rules! numbers {
-    ($($ty:ty: $wanted:literal),*) => {$(
+    ($($ty:ty: $wanted:literal by $set:ident),*) => {$(
         impl Field for $ty {
             fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
                 let Some(text) = ext.get(name) else { return absent(name, required) };
@@ -37,13 +37,17 @@ macro_rules! numbers {
             }
 
             fn write(&self, ext: &mut ExtFields, name: &'static str) {
-                ext.set_display(name, self);
+                ext.$set(name, *self);
             }
         }
     )*};
 }
 
-numbers!(i32: "a 32-bit number", i64: "a 64-bit number", f64: "a number");
+numbers!(
+    i32: "a 32-bit number" by set_integer,
+    i64: "a 64-bit number" by set_integer,
+    f64: "a number" by set_display
+);
 
 impl Field for bool {
     /// As Java: anything but "true", in any case, is false.

@@ -1,6 +1,5 @@
 //! Message ids: the offset id that names a place in a broker's log, and the client-made unique id.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -12,9 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct IdError(String);
 
 fn hex(bytes: impl IntoIterator<Item = u8>, out: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for b in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{b:02X}");
+        out.push(char::from(DIGITS[usize::from(b >> 4)]));
+        out.push(char::from(DIGITS[usize::from(b & 15)]));
     }
 }
 

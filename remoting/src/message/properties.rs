@@ -99,12 +99,20 @@ pub fn iter(encoded: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn pieces(encoded: &[u8]) -> impl Iterator<Item = &[u8]> {
-    encoded.split(|b| *b == PROPERTY_SEPARATOR)
+    let mut rest = Some(encoded);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let Some(end) = memchr::memchr(PROPERTY_SEPARATOR, all) else {
+            return rest.take();
+        };
+        rest = Some(&all[end + 1..]);
+        Some(&all[..end])
+    })
 }
 
 /// Name and value of a piece; both must be there.
 fn split(piece: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = piece.iter().position(|b| *b == NAME_VALUE_SEPARATOR)?;
+    let at = memchr::memchr(NAME_VALUE_SEPARATOR, piece)?;
     let (name, value) = (&piece[..at], &piece[at + 1..]);
     (!name.is_empty() && !value.is_empty()).then_some((name, value))
 }
@@ -117,6 +125,17 @@ pub fn get<'a>(encoded: &'a [u8], name: &str) -> Option<&'a str> {
         .last()?
         .1;
     std::str::from_utf8(value).ok()
+}
+
+/// The values of some names in one pass; as [`get`] for each of them.
+pub fn get_all<'a, const N: usize>(encoded: &'a [u8], names: [&str; N]) -> [Option<&'a str>; N] {
+    let mut found = [None; N];
+    for (name, value) in pieces(encoded).filter_map(split) {
+        if let Some(i) = names.iter().position(|n| n.as_bytes() == name) {
+            found[i] = std::str::from_utf8(value).ok();
+        }
+    }
+    found
 }
 
 /// The blank-separated keys of [`KEYS`].

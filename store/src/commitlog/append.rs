@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::draft::{Draft, Place, Placed};
-use super::format::{EntryKind, PAD_HEADER_LEN, check_entry, pad_header};
+use super::format::{EntryKind, PAD_HEADER_LEN, pad_header};
 use super::tail::RawEntry;
 use super::writer::{Done, Op, Write};
 use super::{CommitLog, EntryId, LogState, last_timestamp};
@@ -44,7 +44,7 @@ impl AppendBatch<'_> {
             previous_crc: last.map_or(0, |l| l.crc),
             store_timestamp,
         };
-        let (header, bytes, placed) = draft.stamp(place, &mut state.offsets)?;
+        let (header, bytes, placed) = draft.stamp(place, &mut state.offsets);
         let entry = RawEntry { header, bytes };
         let timestamp = if placed.is_empty() {
             last.map_or(0, |l| l.store_timestamp)
@@ -55,13 +55,13 @@ impl AppendBatch<'_> {
         Ok((entry, placed))
     }
 
-    /// Appends an entry as a follower: the bytes are written as they came, after they proved to fit.
+    /// Appends an entry as a follower: the bytes are written as they came, after they proved to fit. Their checksum was
+    /// looked at when they came ([`super::format::check_entry`]).
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when the checksum, the position, the chain or a queue offset contradicts this log:
-    /// the replica must stop.
-    pub fn push_encoded(&mut self, id: EntryId, bytes: Bytes) -> Result<()> {
-        let header = check_entry(&bytes)?;
+    /// [`StoreError::Corrupt`] when the position, the chain or a queue offset contradicts this log: the replica must stop.
+    pub fn push_encoded(&mut self, id: EntryId, entry: RawEntry) -> Result<()> {
+        let RawEntry { header, bytes } = entry;
         let shared = &self.log.shared;
         let mut state = shared.state.lock();
         check_follows(&state, id);

@@ -2,7 +2,8 @@
 //! that buffer in place and the same buffer is written, replicated and kept for readers.
 
 use bytes::{Bytes, BytesMut};
-use raftmq_remoting::message::{self, NewMessage, StoredRecord};
+use raftmq_remoting::ByteStr;
+use raftmq_remoting::message::{self, NewMessage};
 
 use super::format::{
     COMMAND_HEADER_LEN, COMMAND_MAGIC, EntryKind, HEADER_LEN, Header, MAX_ENTRY_LEN,
@@ -52,8 +53,8 @@ pub struct Draft {
 
 #[derive(Debug)]
 enum Step {
-    /// A message record starts here in `buf`.
-    Message(u32),
+    /// A message record starts here in `buf`; with its queue, unless it goes to none.
+    Message(u32, Option<(ByteStr, i32)>),
     /// A command deletes this topic.
     DropTopic(String),
 }
@@ -101,7 +102,8 @@ impl Draft {
     /// [`StoreError::TooLarge`] when the entry would pass [`MAX_ENTRY_LEN`]; the draft is unchanged.
     pub fn push_message(&mut self, message: &NewMessage) -> Result<()> {
         self.room_for(message.encoded_len())?;
-        self.steps.push(Step::Message(self.buf.len() as u32));
+        let queue = is_queued(message.sys_flag).then(|| (message.topic.clone(), message.queue_id));
+        self.steps.push(Step::Message(self.buf.len() as u32, queue));
         message.encode_into(&mut self.buf);
         self.records += 1;
         Ok(())
@@ -147,24 +149,20 @@ impl Draft {
         mut self,
         place: Place,
         offsets: &mut QueueOffsets,
-    ) -> Result<(Header, Bytes, Vec<Placed>)> {
+    ) -> (Header, Bytes, Vec<Placed>) {
         let mut placed = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
-            let at = match step {
-                Step::Message(at) => *at as usize,
+            let (at, queue) = match step {
+                Step::Message(at, queue) => (*at as usize, queue),
                 Step::DropTopic(topic) => {
                     offsets.drop_topic(place.index, topic);
                     continue;
                 }
             };
             let record = &mut self.buf[at..];
-            let queue_offset = {
-                let view = StoredRecord::parse(record)
-                    .map_err(|e| StoreError::corrupt("drafted message", e.to_string()))?;
-                match is_queued(view.sys_flag()) {
-                    true => offsets.take_next(view.topic(), view.queue_id()),
-                    false => 0,
-                }
+            let queue_offset = match queue {
+                Some((topic, queue_id)) => offsets.take_next(topic, *queue_id),
+                None => 0,
             };
             let one = Placed {
                 queue_offset,
@@ -191,6 +189,6 @@ impl Draft {
             kind: self.kind,
         }
         .seal(&mut self.buf);
-        Ok((header, self.buf.freeze(), placed))
+        (header, self.buf.freeze(), placed)
     }
 }
