@@ -1,4 +1,4 @@
-//! The wire: frames with a send header in both encodings, and the stored record.
+//! The wire: requests and answers of a send in both encodings, the stored record, and what a tag filter looks at.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -6,9 +6,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use raftmq_remoting::frame::{decode_frame, encode_head};
-use raftmq_remoting::header::SendMessageRequestHeader;
-use raftmq_remoting::message::{NewMessage, StoredRecord, body_crc, properties, unique_id};
+use raftmq_remoting::header::{SendMessageRequestHeader, SendMessageResponseHeader};
+use raftmq_remoting::message::{
+    NewMessage, StoredRecord, body_crc, properties, tags_code, unique_id,
+};
 use raftmq_remoting::{ByteStr, RemotingCommand, SerializeType, request_code};
+
+/// The broker's own, which is no part of its interface; it knows nothing but tags.
+#[path = "../../broker/src/tag_filter.rs"]
+#[allow(dead_code, unused_imports)]
+mod tag_filter;
+
+use tag_filter::TagFilter;
 
 const BODY: usize = 1024;
 /// Bytes of a frame before the serialize type: its length.
@@ -75,6 +84,62 @@ fn frames(c: &mut Criterion) {
     }
 }
 
+/// What a broker answers a send with.
+fn answers(c: &mut Criterion) {
+    let header = SendMessageResponseHeader {
+        msg_id: "7F000001000078BF000000003B9ACA00".to_owned(),
+        queue_id: 3,
+        queue_offset: 1_000_000,
+        transaction_id: Some(unique_id()),
+        ..SendMessageResponseHeader::default()
+    };
+    let mut group = c.benchmark_group("send answer");
+    let mut out = BytesMut::with_capacity(4096);
+    for (name, serialize) in [
+        ("json", SerializeType::Json),
+        ("binary", SerializeType::RocketMq),
+    ] {
+        group.bench_function(format!("encode, {name}"), |b| {
+            b.iter(|| {
+                out.clear();
+                let mut command = RemotingCommand::response(0)
+                    .with_header(black_box(&header))
+                    .with_ext("MSG_REGION", "DefaultRegion")
+                    .with_ext("TRACE_ON", "true");
+                command.serialize = serialize;
+                encode_head(&command, &mut out).expect("small");
+            });
+        });
+    }
+    group.finish();
+}
+
+/// What a pull does for each entry of a queue: one in four matches.
+fn tags(c: &mut Criterion) {
+    const ENTRIES: usize = 32;
+    let codes: Vec<_> = (0..ENTRIES)
+        .map(|n| tags_code(Some(&format!("tag{}", n % 4))))
+        .collect();
+    let mut group = c.benchmark_group("tag filter");
+    group.bench_function("parse", |b| {
+        b.iter(|| TagFilter::parse(black_box(Some("tag1 || tagX || tagY"))).expect("tags"));
+    });
+    group.throughput(Throughput::Elements(ENTRIES as u64));
+    for expression in ["tag1", "tag1 || tagX || tagY"] {
+        let filter = TagFilter::parse(Some(expression)).expect("tags");
+        let matching = || {
+            codes
+                .iter()
+                .filter(|code| filter.matches(black_box(**code)))
+        };
+        assert_eq!(matching().count(), ENTRIES / 4);
+        group.bench_function(format!("32 entries, {expression}"), |b| {
+            b.iter(|| matching().count());
+        });
+    }
+    group.finish();
+}
+
 fn records(c: &mut Criterion) {
     let header = send_header();
     let body = Bytes::from(vec![b'x'; BODY]);
@@ -129,6 +194,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = benches;
     config = quick();
-    targets = frames, records
+    targets = frames, answers, records, tags
 }
 criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! Clusters of real processes on one machine, and load for them.
 //!
 //! [`cluster`] starts a name server and broker sets from the binaries beside this program and ends them again;
-//! [`process`] is one of them, [`programs`] which they are, [`netns`] a network that can be cut, and [`proc_stat`] what one costs; [`prober`] asks a set all the time
+//! [`process`] is one of them, [`programs`] which they are, [`netns`] a network that can be cut, [`proc_stat`] what one costs, and [`alarm`] a timer for loads; [`prober`] asks a set all the time
 //! whether it takes messages; [`tally`] knows of every message of a run what became of
 //! it; [`traffic`] is the producer and the consumer that feed the tally. `mqdemo`, `mqbench` and
 //! `mqfailover` are made of these.
@@ -9,6 +9,7 @@
 //! Besides: a replica's store without a broker. [`local`] opens and fills one, [`feed`] makes the messages, and
 //! [`page_cache`] lets the next reader find the disk cold. `storebench` and the micro-benchmarks are made of these.
 
+pub mod alarm;
 pub mod cluster;
 mod error;
 pub mod feed;

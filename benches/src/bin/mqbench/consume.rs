@@ -1,139 +1,151 @@
-//! Draining a topic: every queue from its first message to what was its last one at the start. One task a queue.
+//! Draining topics: every queue from its first message to what was its last one at the start. And, with
+//! [`start`], reading on from there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use parking_lot::Mutex;
 use raftmq_benches::BenchError;
-use raftmq_benches::proc_stat::Usage;
-use raftmq_client::{ClientConfig, ClientError, MessageQueue, PullConsumer, PullStatus};
+use raftmq_client::{ClientConfig, MessageQueue, PullConsumer};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::Args;
-use super::report::{Counted, Report, Spent, histogram, record};
+use super::lane::Lane;
+use super::measure::{self, Measured};
+use super::plan::{self, Plan, for_each};
+use super::produce::serialize;
+use super::puller::{HOLD_MS, MAX_QUEUES, Puller, Pulls};
+use super::report::{Counted, Report};
+use super::stats::Shared;
 
-/// Pause after a failed pull.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
-
-#[derive(Default)]
-struct Drained {
-    messages: u64,
-    bytes: u64,
-    errors: BTreeMap<String, u64>,
-}
-
-/// Drains the topic, or as much of it as there is time for.
+/// Drains the topics, or as much of them as there is time for.
 ///
 /// # Errors
-/// The topic has no route, or a queue's offsets cannot be asked for.
+/// A topic has no route, or a queue's offsets cannot be asked for.
 pub async fn run(args: &Args) -> Result<Report, BenchError> {
-    let mut consumers = Vec::new();
-    for _ in 0..args.connections {
-        consumers.push(Arc::new(PullConsumer::new(
-            ClientConfig::new(&args.namesrv),
-            &args.group,
-        )?));
-    }
-    let Some(first) = consumers.first() else {
-        return Err(BenchError::Usage("no connections".to_owned()));
-    };
-    let mut work = Vec::new();
-    for queue in first.queues(&args.topic).await? {
-        let range = first.min_offset(&queue).await?..first.max_offset(&queue).await?;
-        if !range.is_empty() {
-            work.push((queue, range));
-        }
-    }
-    let own = || Usage::of(std::process::id()).unwrap_or_default().cpu;
-    let (own_before, servers_before, began) = (own(), Usage::of_all(&args.pids), Instant::now());
-    let deadline = began + Duration::from_secs(args.seconds);
-    let pulls = Arc::new(Mutex::new(histogram()));
+    let shared = Arc::new(Shared::new(args.timeout()));
     let mut tasks = JoinSet::new();
-    for (i, (queue, range)) in work.into_iter().enumerate() {
-        let consumer = consumers[i % consumers.len()].clone();
-        tasks.spawn(drain(
-            consumer,
-            queue,
-            range,
-            args.batch,
-            deadline,
-            pulls.clone(),
-        ));
+    let plan = plan::find(args, &mut tasks).await?;
+    let ranges = ranges(args, &plan).await?;
+    let work: Vec<_> = ranges
+        .into_iter()
+        .filter(|(_, first, end)| first < end)
+        .map(|(queue, first, end)| (queue, first, Some(end)))
+        .collect();
+    let pulls = pulls(args, false, work.len());
+    if work.is_empty() {
+        pulls.all_done.notify_one();
     }
-    let mut total = Drained::default();
-    while let Some(ended) = tasks.join_next().await {
-        // A task that panicked has said so; its queue is missing from the sum.
-        let Ok(drained) = ended else { continue };
-        total.messages += drained.messages;
-        total.bytes += drained.bytes;
-        for (what, times) in drained.errors {
-            *total.errors.entry(what).or_default() += times;
-        }
+    let lanes = start(
+        args,
+        &shared,
+        &plan,
+        &pulls,
+        std::slice::from_ref(&args.group),
+        &work,
+    )?;
+    for (lane, puller) in lanes {
+        tasks.spawn(lane.run(puller));
     }
-    let time = began.elapsed();
-    let spent = Spent {
-        servers_before,
-        servers_after: Usage::of_all(&args.pids),
-        own: own().saturating_sub(own_before),
-    };
-    for consumer in &consumers {
-        consumer.shutdown().await;
-    }
+    let done = pulls.all_done.notified();
+    let measured = measure::measure(args, &shared, Duration::ZERO, done).await?;
+    tasks.shutdown().await;
+    let Measured { time, total, spent } = measured;
     Ok(Report::from(Counted {
         mode: "consume",
         topic: args.topic.clone(),
         time,
-        messages: total.messages,
+        messages: total.consumed,
         bytes: total.bytes,
-        histogram: pulls.lock().clone(),
-        errors: total.errors,
+        latency: total.pull.clone(),
+        total,
         spent,
         with_servers: !args.pids.is_empty(),
     }))
 }
 
-async fn drain(
-    consumer: Arc<PullConsumer>,
-    queue: MessageQueue,
-    range: std::ops::Range<i64>,
-    batch: i32,
-    deadline: Instant,
-    pulls: Arc<Mutex<Histogram<u64>>>,
-) -> Drained {
-    let mut drained = Drained::default();
-    let mut offset = range.start;
-    while offset < range.end && Instant::now() < deadline {
-        let began = Instant::now();
-        match consumer.pull(&queue, "*", offset, batch, None).await {
-            Ok(result) if result.status == PullStatus::Found => {
-                record(&mut pulls.lock(), began.elapsed());
-                drained.messages += u64::try_from(result.messages.len()).unwrap_or(0);
-                drained.bytes += result
-                    .messages
-                    .iter()
-                    .map(|m| u64::try_from(m.body.len()).unwrap_or(0))
-                    .sum::<u64>();
-                offset = result.next_begin_offset.max(offset);
+/// What the pulls of this run are like; `left` queues have an end.
+pub fn pulls(args: &Args, hold: bool, left: usize) -> Arc<Pulls> {
+    Arc::new(Pulls {
+        serialize: serialize(args),
+        batch: args.batch,
+        expression: args.tag.clone(),
+        hold,
+        verify: args.verify,
+        left: AtomicUsize::new(left),
+        all_done: Notify::new(),
+    })
+}
+
+/// All queues with their first offset and the one after their last.
+///
+/// # Errors
+/// They cannot be asked for.
+pub async fn ranges(args: &Args, plan: &Plan) -> Result<Vec<(MessageQueue, i64, i64)>, BenchError> {
+    let consumer = Arc::new(PullConsumer::new(
+        ClientConfig::new(&args.namesrv),
+        &args.group,
+    )?);
+    let queues = for_each(&plan.topics, |topic| {
+        let consumer = consumer.clone();
+        async move { Ok(consumer.queues(&topic).await?) }
+    })
+    .await?
+    .concat();
+    let ranges = for_each(&queues, |queue| {
+        let consumer = consumer.clone();
+        async move {
+            let first = consumer.min_offset(&queue).await?;
+            let end = consumer.max_offset(&queue).await?;
+            Ok((queue, first, end))
+        }
+    })
+    .await?;
+    consumer.shutdown().await;
+    Ok(ranges)
+}
+
+/// A lane for every connection of every group, with its share of the group's queues.
+///
+/// # Errors
+/// There are too many queues.
+pub fn start(
+    args: &Args,
+    shared: &Arc<Shared>,
+    plan: &Plan,
+    pulls: &Arc<Pulls>,
+    groups: &[String],
+    queues: &[(MessageQueue, i64, Option<i64>)],
+) -> Result<Vec<(Lane, Puller)>, BenchError> {
+    let mut sets: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for queue in queues {
+        sets.entry(&queue.0.broker_name).or_default().push(queue);
+    }
+    let mut lanes = Vec::new();
+    for group in groups {
+        for (set, queues) in &sets {
+            let count = queues.len().min(args.connections as usize);
+            if queues.len().div_ceil(count) > MAX_QUEUES {
+                let what = "too many queues for so few connections";
+                return Err(BenchError::Usage(what.to_owned()));
             }
-            Ok(result) => {
-                *drained
-                    .errors
-                    .entry(format!("{:?}", result.status))
-                    .or_default() += 1;
-                offset = result.next_begin_offset.max(offset);
-                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-            }
-            Err(e) => {
-                let what = match &e {
-                    ClientError::Broker { code, .. } => format!("code {code}"),
-                    e => e.to_string(),
+            for number in 0..count {
+                let own = queues.iter().skip(number).step_by(count);
+                let own = own.map(|(queue, offset, end)| pulls.queue(group, queue, *offset, *end));
+                let hold = if pulls.hold { HOLD_MS } else { 0 };
+                let lane = Lane {
+                    set: (*set).to_owned(),
+                    shared: shared.clone(),
+                    routes: plan.routes.clone(),
+                    tail: Default::default(),
+                    patience: shared.timeout + Duration::from_millis(hold),
                 };
-                *drained.errors.entry(what).or_default() += 1;
-                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                let own = own.collect::<Result<_, _>>()?;
+                lanes.push((lane, Puller::new(shared.clone(), pulls.clone(), own)));
             }
         }
     }
-    drained
+    Ok(lanes)
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use raftmq_benches::BenchError;
 use raftmq_client::{Message, Producer, ProducerConfig};
 
-use super::{Args, prepare_topic};
+use super::Args;
+use super::plan::prepare_topics;
 
 /// Pause between two tries: what the time to start is measured with.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -32,7 +33,7 @@ pub async fn run(args: &Args) -> Result<(), BenchError> {
 }
 
 async fn send_one(args: &Args) -> Result<(), BenchError> {
-    prepare_topic(args).await?;
+    prepare_topics(args).await?;
     let mut config = ProducerConfig::new(&args.namesrv, "mqbench-probe");
     config.send_timeout = Duration::from_secs(1);
     let producer = Producer::new(config)?;

@@ -2,25 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use raftmq_benches::proc_stat::Usage;
 use serde::Serialize;
 
+use super::stats::Stats;
+
 /// Longest time a histogram holds, µs; longer ones count as this.
-const MAX_MICROS: u64 = 60_000_000;
+pub const MAX_MICROS: u64 = 60_000_000;
 
 /// A histogram of microseconds with three digits.
 pub fn histogram() -> Histogram<u64> {
     // Fails only for bounds or digits out of range, and these are not.
     Histogram::new_with_bounds(1, MAX_MICROS, 3).unwrap_or_else(|e| unreachable!("{e}"))
-}
-
-/// Records a time, cut to what the histogram holds.
-pub fn record(histogram: &mut Histogram<u64>, time: Duration) {
-    let micros = u64::try_from(time.as_micros()).unwrap_or(MAX_MICROS);
-    histogram.saturating_record(micros.clamp(1, MAX_MICROS));
 }
 
 /// What the servers and this program spent.
@@ -40,6 +37,19 @@ pub struct Latency {
     pub p99: u64,
     pub p999: u64,
     pub max: u64,
+}
+
+impl From<&Histogram<u64>> for Latency {
+    fn from(h: &Histogram<u64>) -> Self {
+        Self {
+            mean: h.mean(),
+            p50: h.value_at_quantile(0.5),
+            p90: h.value_at_quantile(0.9),
+            p99: h.value_at_quantile(0.99),
+            p999: h.value_at_quantile(0.999),
+            max: h.max(),
+        }
+    }
 }
 
 /// Of the processes of `--pids`.
@@ -62,11 +72,22 @@ pub struct Report {
     pub megabytes_per_second: f64,
     /// Of a send, or of a pull.
     pub latency_us: Latency,
+    /// From when a message was due until a consumer had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_to_end_us: Option<Latency>,
+    /// By all groups together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumed_per_second: Option<f64>,
+    /// Pulls that brought messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pulls_per_second: Option<f64>,
     /// How often what went wrong, by response code or name.
     pub errors: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub servers: Option<Servers>,
     pub own_cpu_us_per_message: f64,
+    /// Of all processors, from 0 to 1.
+    pub own_cpu_share: f64,
 }
 
 /// What a run counted.
@@ -76,8 +97,9 @@ pub struct Counted {
     pub time: Duration,
     pub messages: u64,
     pub bytes: u64,
-    pub histogram: Histogram<u64>,
-    pub errors: BTreeMap<String, u64>,
+    /// Of a send, or of a pull.
+    pub latency: Histogram<u64>,
+    pub total: Stats,
     pub spent: Spent,
     /// Whether there are `--pids`.
     pub with_servers: bool,
@@ -87,7 +109,8 @@ impl From<Counted> for Report {
     fn from(c: Counted) -> Self {
         let seconds = c.time.as_secs_f64();
         let each = |time: Duration| time.as_secs_f64() * 1e6 / (c.messages.max(1) as f64);
-        let h = &c.histogram;
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let pulled = c.mode != "produce";
         let (before, after) = (c.spent.servers_before, c.spent.servers_after);
         Self {
             mode: c.mode,
@@ -95,22 +118,19 @@ impl From<Counted> for Report {
             messages: c.messages,
             messages_per_second: c.messages as f64 / seconds,
             megabytes_per_second: c.bytes as f64 / 1e6 / seconds,
-            latency_us: Latency {
-                mean: h.mean(),
-                p50: h.value_at_quantile(0.5),
-                p90: h.value_at_quantile(0.9),
-                p99: h.value_at_quantile(0.99),
-                p999: h.value_at_quantile(0.999),
-                max: h.max(),
-            },
+            latency_us: (&c.latency).into(),
+            end_to_end_us: (c.mode == "end-to-end").then(|| (&c.total.end_to_end).into()),
+            consumed_per_second: pulled.then(|| c.total.consumed as f64 / seconds),
+            pulls_per_second: pulled.then(|| c.total.pulls as f64 / seconds),
             servers: c.with_servers.then(|| Servers {
                 cpu_us_per_message: each(after.cpu.saturating_sub(before.cpu)),
                 rss_before_bytes: before.rss,
                 rss_after_bytes: after.rss,
             }),
             own_cpu_us_per_message: each(c.spent.own),
+            own_cpu_share: c.spent.own.as_secs_f64() / (seconds * processors as f64),
             topic: c.topic,
-            errors: c.errors,
+            errors: c.total.errors,
         }
     }
 }
@@ -124,22 +144,30 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let l = &self.latency_us;
-        let doing = if self.mode == "produce" {
-            "sent"
-        } else {
+        let doing = if self.mode == "consume" {
             "consumed"
+        } else {
+            "sent"
         };
         writeln!(
             f,
             "{} messages {doing} in {:.2} s: {:.0} a second, {:.1} MB/s",
             self.messages, self.seconds, self.messages_per_second, self.megabytes_per_second
         )?;
-        writeln!(
-            f,
-            "latency µs: mean {:.0}, 50 % {}, 90 % {}, 99 % {}, 99.9 % {}, max {}",
-            l.mean, l.p50, l.p90, l.p99, l.p999, l.max
-        )?;
+        let mut tell = |what: &str, l: &Latency| {
+            writeln!(
+                f,
+                "{what} µs: mean {:.0}, 50 % {}, 90 % {}, 99 % {}, 99.9 % {}, max {}",
+                l.mean, l.p50, l.p90, l.p99, l.p999, l.max
+            )
+        };
+        tell("latency", &self.latency_us)?;
+        if let Some(end_to_end) = &self.end_to_end_us {
+            tell("end to end", end_to_end)?;
+        }
+        if let (Some(consumed), Some(pulls)) = (self.consumed_per_second, self.pulls_per_second) {
+            writeln!(f, "{consumed:.0} consumed a second, with {pulls:.0} pulls")?;
+        }
         if let Some(s) = &self.servers {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             writeln!(
@@ -152,8 +180,9 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "this program: {:.1} µs of CPU a message",
-            self.own_cpu_us_per_message
+            "this program: {:.1} µs of CPU a message, {:.0} % of the processors",
+            self.own_cpu_us_per_message,
+            self.own_cpu_share * 100.0
         )?;
         for (what, times) in &self.errors {
             writeln!(f, "error {what}: {times} times")?;

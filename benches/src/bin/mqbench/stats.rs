@@ -1,0 +1,113 @@
+//! What a run counts, and what all its tasks share.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+use super::report::{MAX_MICROS, histogram};
+
+/// Counts since some moment.
+pub struct Stats {
+    /// Messages that were acknowledged, or oneway ones that were written.
+    pub sent: u64,
+    pub consumed: u64,
+    /// In the bodies of what was consumed.
+    pub bytes: u64,
+    /// Pulls that brought messages.
+    pub pulls: u64,
+    /// Of messages, µs from when they were due.
+    pub send: Histogram<u64>,
+    /// Of pulls that brought messages, µs.
+    pub pull: Histogram<u64>,
+    /// Of messages, µs from when they were due until they arrived.
+    pub end_to_end: Histogram<u64>,
+    pub errors: BTreeMap<String, u64>,
+}
+
+impl Stats {
+    pub fn new() -> Self {
+        Self {
+            sent: 0,
+            consumed: 0,
+            bytes: 0,
+            pulls: 0,
+            send: histogram(),
+            pull: histogram(),
+            end_to_end: histogram(),
+            errors: BTreeMap::new(),
+        }
+    }
+
+    /// So many more errors of a kind.
+    pub fn error(&mut self, what: &str, times: u64) {
+        if times > 0 {
+            *self.errors.entry(what.to_owned()).or_default() += times;
+        }
+    }
+
+    /// Moves everything into `total`.
+    pub fn drain_into(&mut self, total: &mut Self) {
+        total.sent += std::mem::take(&mut self.sent);
+        total.consumed += std::mem::take(&mut self.consumed);
+        total.bytes += std::mem::take(&mut self.bytes);
+        total.pulls += std::mem::take(&mut self.pulls);
+        for (what, times) in std::mem::take(&mut self.errors) {
+            *total.errors.entry(what).or_default() += times;
+        }
+        let histograms = [
+            (&mut self.send, &mut total.send),
+            (&mut self.pull, &mut total.pull),
+            (&mut self.end_to_end, &mut total.end_to_end),
+        ];
+        for (from, to) in histograms {
+            // They have the same bounds.
+            let _ = to.add(&*from);
+            from.reset();
+        }
+    }
+}
+
+/// Records `count` times of so many ns, cut to what the histogram holds.
+pub fn record(histogram: &mut Histogram<u64>, ns: u64, count: u64) {
+    histogram.saturating_record_n((ns / 1000).clamp(1, MAX_MICROS), count);
+}
+
+/// One run.
+pub struct Shared {
+    epoch: Instant,
+    /// In the messages of this run.
+    pub run_id: u64,
+    /// Since somebody last took them.
+    pub stats: Mutex<Stats>,
+    /// No more requests.
+    pub stop: AtomicBool,
+    /// Requests a clock started and nobody answered yet.
+    pub under_way: AtomicUsize,
+    /// Connections that are open.
+    pub connected: AtomicUsize,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+}
+
+impl Shared {
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            epoch: Instant::now(),
+            run_id: RandomState::new().hash_one(std::process::id()),
+            stats: Mutex::new(Stats::new()),
+            stop: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
+            timeout,
+        }
+    }
+
+    /// ns since the run began.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
