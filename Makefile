@@ -18,8 +18,8 @@ interop:          ## unmodified Java and Go clients against a fresh cluster
 	./interop/ci
 bench:            ## micro-benchmarks
 	cargo bench -p raftmq-benches
-bench-compare:    ## side by side with the Java broker
-	./benches/compare
+bench-compare:    ## side by side with the Java broker; FULL=1: the whole matrix (hours)
+	./benches/compare $(if $(FULL),--full)
 bench-store:      ## the storage without a broker around it
 	./benches/store-all
 bench-cold-reads: ## producers while a consumer drains what is only on disk

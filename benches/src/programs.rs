@@ -19,6 +19,8 @@ pub enum Servers {
     RaftMq(PathBuf),
     /// The Java name server and brokers with DLedger, started by this script (`java-peer/run`).
     JavaDledger(PathBuf),
+    /// A Java master that waits for nobody when it is alone and for every one of its slaves otherwise; the same script.
+    JavaMaster(PathBuf),
 }
 
 /// One broker's place in a cluster.
@@ -72,7 +74,7 @@ impl Servers {
     /// Distance of the port for replication above the client port.
     pub fn peer_port(&self) -> u16 {
         match self {
-            Self::RaftMq(_) => 1,
+            Self::RaftMq(_) | Self::JavaMaster(_) => 1,
             // The next one is its port for slaves, whether there are any or not.
             Self::JavaDledger(_) => 3,
         }
@@ -112,17 +114,34 @@ impl Servers {
                 ("raftPeers", peers.join(";")),
                 ("raftSelfId", format!("n{}", seat.replica)),
             ]),
+            Self::JavaMaster(_) => {
+                let role = match (seat.replica, seat.peers.len()) {
+                    (0, 1) => "ASYNC_MASTER",
+                    (0, _) => "SYNC_MASTER",
+                    _ => "SLAVE",
+                };
+                settings.extend([
+                    ("brokerId", seat.replica.to_string()),
+                    ("brokerRole", role.to_owned()),
+                    // Without it SYNC_MASTER of 5.x does not wait for a slave.
+                    ("inSyncReplicas", seat.peers.len().to_string()),
+                ]);
+            }
             Self::JavaDledger(_) => settings.extend([
-                ("brokerIP2", seat.host.to_owned()),
-                ("autoCreateTopicEnable", "true".to_owned()),
-                ("diskMaxUsedSpaceRatio", "95".to_owned()),
-                ("storePathCommitLog", text(&store.join("commitlog"))),
                 ("enableDLegerCommitLog", "true".to_owned()),
                 ("dLegerGroup", seat.set.to_owned()),
                 ("dLegerPeers", peers.join(";")),
                 ("dLegerSelfId", format!("n{}", seat.replica)),
                 ("sendMessageThreadPoolNums", "16".to_owned()),
             ]),
+        }
+        if !matches!(self, Self::RaftMq(_)) {
+            settings.extend([
+                ("brokerIP2", seat.host.to_owned()),
+                ("autoCreateTopicEnable", "true".to_owned()),
+                ("diskMaxUsedSpaceRatio", "95".to_owned()),
+                ("storePathCommitLog", text(&store.join("commitlog"))),
+            ]);
         }
         self.launch(seat.dir, seat.name, settings, given)
     }
@@ -151,7 +170,7 @@ impl Servers {
                 let program = if is_broker { "mqbroker" } else { "mqnamesrv" };
                 (bin_dir.join(program), Vec::new())
             }
-            Self::JavaDledger(run) => {
+            Self::JavaDledger(run) | Self::JavaMaster(run) => {
                 let class = if is_broker {
                     "org.apache.rocketmq.broker.BrokerStartup"
                 } else {
@@ -211,6 +230,12 @@ mod tests {
             assert!(file.lines().any(|l| l == line), "{line} in\n{file}");
         }
         assert_eq!(file.matches("brokerRole=").count(), 1, "{file}");
+        let slave = Servers::JavaMaster("/run".into())
+            .broker(&seat, &[])
+            .settings;
+        for line in ["brokerId=2", "brokerRole=SLAVE", "inSyncReplicas=3"] {
+            assert!(slave.lines().any(|l| l == line), "{line} in\n{slave}");
+        }
         let java = Servers::JavaDledger("/run".into()).broker(&seat, &[]);
         let line = "dLegerPeers=n0-127.0.0.1:10944;n1-127.0.0.1:10954;n2-127.0.0.1:10964";
         assert!(
