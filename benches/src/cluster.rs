@@ -47,6 +47,8 @@ pub struct ClusterOptions {
     pub settings: Vec<(String, String)>,
     /// One for each broker; without them everything is on loopback.
     pub namespaces: Option<Arc<Namespaces>>,
+    /// Our replicas listen for each other so many ports above the one they tell, where something passes everything on.
+    pub peers_listen_behind: u16,
 }
 
 /// The directory this program was started from, where its servers are, too.
@@ -71,6 +73,15 @@ impl ClusterOptions {
             .ok()?
             .checked_mul(PORT_STEP)?
             .checked_add(self.port_base)
+    }
+
+    /// The ports that the replicas tell each other.
+    ///
+    /// # Errors
+    /// No room for them.
+    pub fn peer_ports(&self) -> Result<Vec<u16>, BenchError> {
+        let ports = self.ports()?;
+        Ok(ports.into_iter().skip(3).step_by(3).collect())
     }
 
     /// Every port the cluster listens on.
@@ -139,7 +150,13 @@ impl ClusterOptions {
             namesrv: &self.namesrv_addr(),
             dir: &self.dir,
         };
-        let mut launch = self.servers.broker(&seat, &self.settings);
+        let mut settings = self.settings.clone();
+        if self.peers_listen_behind > 0 {
+            let told = port + self.servers.peer_port();
+            let behind = told.checked_add(self.peers_listen_behind)?;
+            settings.push(("peerListenPort".to_owned(), behind.to_string()));
+        }
+        let mut launch = self.servers.broker(&seat, &settings);
         if self.namespaces.is_some() {
             launch.inside(&Namespaces::name(first + replica));
         }
@@ -313,6 +330,7 @@ mod tests {
             replicas: 3,
             settings: Vec::new(),
             namespaces: None,
+            peers_listen_behind: 0,
         }
     }
 

@@ -461,7 +461,7 @@ settings! {
     channel_expired_ms: u64 = "channelExpiredTimeout", 120_000, 1_000..=600_000;
     /// Time without traffic after which a connection is closed, s. Default 120, from 1 to 3600.
     channel_idle_s: u64 = "serverChannelMaxIdleTimeSeconds", 120, 1..=3_600;
-    /// Threads for client connections. Default 0: one a processor; at most 256.
+    /// Threads for client connections. Default 0: one for two processors; at most 256.
     worker_threads: usize = "serverWorkerThreads", 0, 0..=256;
 }
 

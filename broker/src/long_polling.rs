@@ -29,6 +29,8 @@ const SHARDS: usize = 64;
 
 /// How often time-outs are looked for: the error of a hold's length.
 const TICK: Duration = Duration::from_millis(50);
+/// The same while no pull is held; below [`LEASE_GRACE`].
+const IDLE_TICK: Duration = Duration::from_millis(150);
 
 /// How often all held pulls are compared with their queues, as in RocketMQ.
 pub const RECHECK: Duration = Duration::from_secs(5);
@@ -239,13 +241,15 @@ pub async fn watch(broker: Arc<Broker>) {
     let mut last_check = Instant::now();
     let mut last_lease = Instant::now();
     loop {
+        // With nothing held, only that the lease was there is noted.
+        let tick = if held.is_empty() { IDLE_TICK } else { TICK };
         tokio::select! {
             changed = role.changed() => {
                 if changed.is_err() {
                     return;
                 }
             }
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(tick) => {}
         }
         let now = Instant::now();
         if broker.replica.is_serving() {

@@ -112,9 +112,11 @@ fn run(args: Args) -> Result<(), BrokerError> {
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().thread_name("client-io");
-    if config.worker_threads > 0 {
-        builder.worker_threads(config.worker_threads);
-    }
+    builder.worker_threads(match config.worker_threads {
+        // The others are for Raft, the disk and the kernel's network; threads that take turns only wake each other.
+        0 => std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1)),
+        n => n,
+    });
     let runtime = builder.build().map_err(|source| BrokerError::Io {
         what: "threads".to_owned(),
         source,

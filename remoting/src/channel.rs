@@ -111,6 +111,7 @@ pub(crate) struct Inner {
     pending: Mutex<AHashMap<i32, Pending>>,
     /// No pending request times out before this, in ms of [`now_ms`].
     next_deadline_ms: AtomicU64,
+    asked: Arc<Notify>,
     next_opaque: AtomicI32,
     closed: CancellationToken,
     /// Frames still queued at the close are not written.
@@ -124,7 +125,13 @@ pub(crate) struct Inner {
 pub struct Channel(Arc<Inner>);
 
 impl Channel {
-    pub(crate) fn new(remote: SocketAddr, local: SocketAddr, max_inflight_bytes: usize) -> Self {
+    /// `asked` is told when a request is under way after there was none.
+    pub(crate) fn new(
+        remote: SocketAddr,
+        local: SocketAddr,
+        max_inflight_bytes: usize,
+        asked: Arc<Notify>,
+    ) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Self(Arc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -139,6 +146,7 @@ impl Channel {
             gate: Notify::new(),
             pending: Mutex::default(),
             next_deadline_ms: AtomicU64::new(u64::MAX),
+            asked,
             next_opaque: AtomicI32::new(0),
             closed: CancellationToken::new(),
             aborted: AtomicBool::new(false),
@@ -302,9 +310,12 @@ impl Channel {
                     done,
                 },
             );
-            inner
+            let before = inner
                 .next_deadline_ms
                 .fetch_min(deadline_ms, Ordering::Relaxed);
+            if before == u64::MAX {
+                inner.asked.notify_one();
+            }
         }
         if let Err(e) = self.enqueue(&cmd) {
             // Taken out first: whoever is told may call this channel again, and the lock is not re-entrant.
@@ -429,11 +440,12 @@ impl Channel {
         }
     }
 
-    /// Fails the requests whose time is over.
-    pub(crate) fn sweep(&self, now: u64) {
+    /// Fails the requests whose time is over; whether there may be others.
+    pub(crate) fn sweep(&self, now: u64) -> bool {
         let inner = &*self.0;
-        if now < inner.next_deadline_ms.load(Ordering::Relaxed) {
-            return;
+        let next = inner.next_deadline_ms.load(Ordering::Relaxed);
+        if now < next {
+            return next != u64::MAX;
         }
         let mut expired = Vec::new();
         {
@@ -459,6 +471,7 @@ impl Channel {
                 timeout_ms: p.timeout_ms,
             }));
         }
+        inner.next_deadline_ms.load(Ordering::Relaxed) != u64::MAX
     }
 }
 

@@ -13,6 +13,7 @@ use ahash::AHashMap;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
 
 use crate::channel::Channel;
 use crate::codes::response;
@@ -41,6 +42,8 @@ pub(crate) fn now_ms() -> u64 {
 #[derive(Default)]
 pub(crate) struct Group {
     channels: Mutex<AHashMap<u64, Channel>>,
+    /// Wakes the keeper: a channel has a request under way that had none.
+    asked: Arc<Notify>,
 }
 
 impl Group {
@@ -63,9 +66,18 @@ pub(crate) async fn keep(group: Weak<Group>, idle: Duration) {
     let idle_check_ms = (idle_ms / 8).clamp(1, 1000);
     let mut next_idle_check = 0;
     let mut channels = Vec::new();
+    let mut asked = false;
     loop {
+        let Some(wake) = group.upgrade().map(|g| g.asked.clone()) else {
+            return;
+        };
+        if !asked {
+            let wait = Duration::from_millis(idle_check_ms);
+            let _ = tokio::time::timeout(wait, wake.notified()).await;
+        }
         tokio::time::sleep(SWEEP_INTERVAL).await;
         let Some(group) = group.upgrade() else { return };
+        asked = false;
         let now = now_ms();
         channels.extend(group.channels.lock().values().cloned());
         let check_idle = now >= next_idle_check;
@@ -73,7 +85,7 @@ pub(crate) async fn keep(group: Weak<Group>, idle: Duration) {
             next_idle_check = now + idle_check_ms;
         }
         for channel in channels.drain(..) {
-            channel.sweep(now);
+            asked |= channel.sweep(now);
             if check_idle && channel.idle_ms(now) >= idle_ms {
                 channel.abort("idle");
             }
@@ -93,6 +105,7 @@ pub(crate) fn start(
         stream.peer_addr()?,
         stream.local_addr()?,
         max_inflight_bytes,
+        group.asked.clone(),
     );
     group.channels.lock().insert(channel.id(), channel.clone());
     let (read, write) = stream.into_split();

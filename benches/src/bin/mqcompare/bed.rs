@@ -1,6 +1,6 @@
 //! The clusters that are compared, running at the same time in a directory of their own, and the driver that loads them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use raftmq_benches::page_cache::evict;
 use raftmq_benches::proc_stat::Usage;
 use raftmq_benches::process::{Program, ServerProcess};
 use raftmq_benches::{BenchError, Cluster, ClusterOptions};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::case::{Case, Flush};
@@ -19,6 +20,10 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How often the end of a program is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// After a case may go on: replicated ones elect a leader again.
+const SETTLE: Duration = Duration::from_secs(2);
+/// From a replica's port for the others to the one it listens on behind a relay.
+const BEHIND_RELAY: u16 = 50;
 /// Distance of the ports of two cases.
 const PORT_STEP: u16 = 100;
 /// A case that keeps more than this is begun anew, bytes: disks are smaller than all that is sent. A Java one later, for it has
@@ -89,6 +94,8 @@ impl Places {
 struct Running {
     cluster: Cluster,
     dir: PathBuf,
+    /// Between the replicas.
+    _relay: Option<ServerProcess>,
 }
 
 impl Running {
@@ -103,6 +110,8 @@ pub struct Bed<'a> {
     pub places: &'a Places,
     pub flush: Flush,
     running: BTreeMap<Case, Running>,
+    /// Their brokers stand still (SIGSTOP) while another is measured: three idle JVMs take half a processor.
+    held: BTreeSet<Case>,
 }
 
 impl<'a> Bed<'a> {
@@ -111,6 +120,7 @@ impl<'a> Bed<'a> {
             places,
             flush,
             running: BTreeMap::new(),
+            held: BTreeSet::new(),
         }
     }
 
@@ -132,30 +142,98 @@ impl<'a> Bed<'a> {
             replicas: case.replicas(),
             settings: case.settings(self.flush),
             namespaces: None,
+            peers_listen_behind: 0,
         };
-        match (self.places.port, Case::ALL.iter().position(|c| *c == case)) {
-            (Some(first), Some(at)) => {
-                options.namesrv_port = u16::try_from(at)
-                    .ok()
-                    .and_then(|at| first.checked_add(at.checked_mul(PORT_STEP)?))
+        match self.places.port {
+            Some(first) => {
+                options.namesrv_port = first
+                    .checked_add(case as u16 * PORT_STEP)
                     .ok_or_else(|| BenchError::Usage(format!("no room for ports from {first}")))?;
                 options.port_base = options.namesrv_port.saturating_add(11);
             }
-            _ => options.choose_ports()?,
+            None => options.choose_ports()?,
         }
+        let relay = case
+            .peer_delay_ms()
+            .map(|ms| self.relay(&mut options, ms))
+            .transpose()?;
         let began = Instant::now();
         let cluster = Cluster::start(options)?;
         let args = ["--mode", "probe", "-t", "probe", "-n"].map(str::to_owned);
         let mut args = args.to_vec();
         args.push(cluster.namesrv_addr());
         args.extend(["--seconds".to_owned(), START_LIMIT.as_secs().to_string()]);
-        let running = self.running.entry(case).or_insert(Running { cluster, dir });
+        let running = self.running.entry(case).or_insert(Running {
+            cluster,
+            dir,
+            _relay: relay,
+        });
         self.places
             .tool("mqbench", &args, START_LIMIT + Duration::from_secs(10))
             .await?;
         let took = began.elapsed();
         running.cluster.wait_ready(START_LIMIT).await?;
         Ok(Some(took))
+    }
+
+    /// A relay in front of every replica's port for the others.
+    fn relay(&self, options: &mut ClusterOptions, ms: u32) -> Result<ServerProcess, BenchError> {
+        let mut args = vec!["--delay-ms".to_owned(), ms.to_string()];
+        for port in options.peer_ports()? {
+            args.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
+            let behind = port.saturating_add(BEHIND_RELAY);
+            args.extend(["--to".to_owned(), format!("127.0.0.1:{behind}")]);
+        }
+        options.peers_listen_behind = BEHIND_RELAY;
+        ServerProcess::start(Program {
+            name: "mqdelay".to_owned(),
+            path: self.places.bin_dir.join("mqdelay"),
+            args,
+            log: self.places.work.join("mqdelay.out"),
+        })
+    }
+
+    /// Lets a case go on and holds all others.
+    async fn only(&mut self, case: Case) -> Result<(), BenchError> {
+        let others: Vec<_> = self
+            .running
+            .keys()
+            .copied()
+            .filter(|c| *c != case)
+            .collect();
+        for other in others {
+            if self.held.insert(other) {
+                self.signal(other, Signal::STOP);
+            }
+        }
+        if self.go_on(case) {
+            let args = ["--mode", "probe", "-t", "probe", "--seconds", "60", "-n"];
+            let mut args = args.map(str::to_owned).to_vec();
+            args.push(self.get(case)?.cluster.namesrv_addr());
+            self.places.tool("mqbench", &args, START_LIMIT).await?;
+            tokio::time::sleep(SETTLE).await;
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, case: Case) -> bool {
+        let was_held = self.held.remove(&case);
+        if was_held {
+            self.signal(case, Signal::CONT);
+        }
+        was_held
+    }
+
+    fn signal(&self, case: Case, signal: Signal) {
+        let pids = self
+            .running
+            .get(&case)
+            .map(Running::pids)
+            .unwrap_or_default();
+        for pid in pids.into_iter().filter_map(|p| Pid::from_raw(p as i32)) {
+            // One that has ended is noticed when it is used.
+            let _ = kill_process(pid, signal);
+        }
     }
 
     /// Starts a case, and loads it for a while when it is a Java one: a JVM is slow until it has compiled what is used.
@@ -178,11 +256,12 @@ impl<'a> Bed<'a> {
     /// # Errors
     /// The case does not run, or mqbench fails or does not end in time.
     pub async fn mqbench(
-        &self,
+        &mut self,
         case: Case,
         flags: &[String],
         limit: Duration,
     ) -> Result<Value, BenchError> {
+        self.only(case).await?;
         let running = self.get(case)?;
         let pids: Vec<_> = running.pids().iter().map(u32::to_string).collect();
         let mut args = vec!["-n".to_owned(), running.cluster.namesrv_addr()];
@@ -220,7 +299,8 @@ impl<'a> Bed<'a> {
 
     /// Ends a case at once and removes what it wrote.
     pub fn end(&mut self, case: Case) {
-        if let Some(Running { cluster, dir }) = self.running.remove(&case) {
+        self.go_on(case);
+        if let Some(Running { cluster, dir, .. }) = self.running.remove(&case) {
             drop(cluster);
             // What cannot be removed goes with the working directory.
             let _ = std::fs::remove_dir_all(dir);
@@ -240,8 +320,8 @@ impl<'a> Bed<'a> {
     /// # Errors
     /// A file cannot be read, or they do not come back in time.
     pub async fn restart_cold(&mut self, case: Case) -> Result<(), BenchError> {
-        self.get(case)?;
-        let Some(Running { cluster, dir }) = self.running.get_mut(&case) else {
+        self.only(case).await?;
+        let Some(Running { cluster, dir, .. }) = self.running.get_mut(&case) else {
             return Ok(());
         };
         let deadline = Instant::now() + STOP_LIMIT;

@@ -15,6 +15,9 @@ pub enum Case {
     Raftmq3Sync,
     #[serde(rename = "raftmq-3-async")]
     Raftmq3Async,
+    /// As `Raftmq3Sync`, every byte between replicas 2 ms late.
+    #[serde(rename = "raftmq-3-delayed")]
+    Raftmq3Delayed,
     JavaAsync,
     #[serde(rename = "java-sync2")]
     JavaSync2,
@@ -22,6 +25,7 @@ pub enum Case {
 }
 
 impl Case {
+    /// Those of the whole matrix.
     pub const ALL: [Self; 6] = [
         Self::Raftmq1,
         Self::JavaAsync,
@@ -37,6 +41,7 @@ impl Case {
             Self::Raftmq1 => "raftmq-1",
             Self::Raftmq3Sync => "raftmq-3-sync",
             Self::Raftmq3Async => "raftmq-3-async",
+            Self::Raftmq3Delayed => "raftmq-3-delayed",
             Self::JavaAsync => "java-async",
             Self::JavaSync2 => "java-sync2",
             Self::JavaDledger => "java-dledger",
@@ -52,8 +57,13 @@ impl Case {
         match self {
             Self::Raftmq1 | Self::JavaAsync => 1,
             Self::JavaSync2 => 2,
-            Self::Raftmq3Sync | Self::Raftmq3Async | Self::JavaDledger => 3,
+            Self::Raftmq3Sync | Self::Raftmq3Async | Self::Raftmq3Delayed | Self::JavaDledger => 3,
         }
+    }
+
+    /// Delay between replicas, ms.
+    pub fn peer_delay_ms(self) -> Option<u32> {
+        (self == Self::Raftmq3Delayed).then_some(2)
     }
 
     /// The programs: ours from `bin_dir`, the Java ones by the script `java_run`.
@@ -68,7 +78,7 @@ impl Case {
     /// Besides what [`Servers`] gives.
     pub fn settings(self, flush: Flush) -> Vec<(String, String)> {
         let role = match self {
-            Self::Raftmq3Sync => Some("SYNC_MASTER"),
+            Self::Raftmq3Sync | Self::Raftmq3Delayed => Some("SYNC_MASTER"),
             Self::Raftmq1 | Self::Raftmq3Async => Some("ASYNC_MASTER"),
             _ => None,
         };

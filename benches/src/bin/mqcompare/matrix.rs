@@ -21,6 +21,8 @@ pub enum Group {
     Scale,
     /// A backlog drained from memory and from the disk, and sends beside it.
     Backlog,
+    /// 2 ms between the replicas.
+    Delay,
     /// One replica beside a bare TCP server that writes what it gets to a file.
     Floor,
     /// The sends again with SYNC_FLUSH, and fdatasync beside them.
@@ -37,6 +39,7 @@ impl Group {
             Self::Latency => "latency",
             Self::Scale => "scale",
             Self::Backlog => "backlog",
+            Self::Delay => "delay",
             Self::Floor => "floor",
             Self::Flush => "flush",
         }
@@ -93,6 +96,7 @@ pub enum Metric {
     P99,
     EndToEnd50,
     EndToEnd99,
+    Cpu,
     LoadedMemory,
     IdleMemory,
     IdleCpu,
@@ -116,6 +120,12 @@ impl Metric {
             Self::P99 => ("p99, ms", "/latency_us/p99", 1e-3, true),
             Self::EndToEnd50 => ("end to end p50, ms", "/end_to_end_us/p50", 1e-3, true),
             Self::EndToEnd99 => ("end to end p99, ms", "/end_to_end_us/p99", 1e-3, true),
+            Self::Cpu => (
+                "CPU a message, µs",
+                "/servers/cpu_us_per_message",
+                1.0,
+                true,
+            ),
             Self::LoadedMemory => ("MiB", "/servers/rss_after_bytes", 1.0 / 1_048_576.0, true),
             Self::IdleMemory => ("MiB", "/rss_bytes", 1.0 / 1_048_576.0, true),
             Self::IdleCpu => ("% of a processor", "/cpu_percent", 1.0, true),
@@ -147,8 +157,9 @@ pub const START: &str = "start";
 pub const WARM: &str = "drain, warm";
 pub const COLD: &str = "drain, cold";
 pub const BEHIND: &str = "1 KiB, 64 in flight, with a backlog";
-pub const FLOOR: &str = "1 KiB, 64 in flight, beside the bare server";
+pub const FLOOR: &str = "1 KiB, 4 × 64 in flight, beside the bare server";
 pub const FDATASYNC: &str = "fdatasync of 64 KiB";
+const DELAYED: &str = "1 KiB, 4096 in flight, 2 ms between replicas";
 /// Subjects that are no cases.
 pub const BARE: &str = "mqfloor";
 pub const DISK: &str = "disk";
@@ -179,11 +190,11 @@ pub fn works(full: bool) -> Vec<Work> {
             for depth in DEPTHS {
                 let (group, cases) = match (flush, size, depth) {
                     (Flush::Async, 1024, 64) => (Group::Send, Some(Case::ALL.to_vec())),
-                    (Flush::Async, 1024, _) => (Group::Depth, Some(pairs.clone())),
+                    (Flush::Async, 1024, 1) => (Group::Depth, Some(pairs.clone())),
+                    (Flush::Async, 1024, _) => (Group::Depth, Some(Case::ALL.to_vec())),
                     (Flush::Async, _, 64) => (Group::Sizes, Some(few.clone())),
                     (Flush::Async, _, _) => (Group::Sizes, None),
-                    (Flush::Sync, 1024, 64) => (Group::Flush, Some(Case::ALL[..5].to_vec())),
-                    (Flush::Sync, 1024, 1024) => (Group::Flush, Some(pairs.clone())),
+                    (Flush::Sync, 1024, 64 | 1024) => (Group::Flush, Some(pairs.clone())),
                     (Flush::Sync, _, _) => (Group::Flush, None),
                 };
                 let cases = if full {
@@ -272,6 +283,15 @@ pub fn works(full: bool) -> Vec<Work> {
                 flags: flags(text),
             }),
     );
+    works.push(Work {
+        name: DELAYED.to_owned(),
+        group: Group::Delay,
+        flush: Flush::Async,
+        cases: vec![Raftmq3Sync, Raftmq3Delayed],
+        pace: Pace::Most,
+        size: 1024,
+        flags: flags("-w 4096"),
+    });
     works
 }
 
@@ -279,31 +299,43 @@ fn flags(text: &str) -> Vec<String> {
     text.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-/// Who is compared with whom, and how much better ours should be at sending.
-const PAIRS: [(Case, Case, f64); 5] = [
-    (Case::Raftmq1, Case::JavaAsync, 1.0),
-    (Case::Raftmq3Sync, Case::JavaSync2, 1.0),
-    (Case::Raftmq3Sync, Case::JavaDledger, 5.0),
-    (Case::Raftmq3Sync, Case::JavaAsync, 1.0),
-    (Case::Raftmq3Async, Case::JavaAsync, 1.0),
+/// Who is compared with whom.
+const PAIRS: [(Case, Case); 5] = [
+    (Case::Raftmq1, Case::JavaAsync),
+    (Case::Raftmq3Sync, Case::JavaDledger),
+    (Case::Raftmq3Sync, Case::JavaAsync),
+    (Case::Raftmq3Sync, Case::JavaSync2),
+    (Case::Raftmq3Sync, Case::Raftmq3Async),
 ];
+
+/// How much better ours should be.
+fn target(metric: Metric, pair: (Case, Case)) -> f64 {
+    use Metric::*;
+    match (pair, metric) {
+        ((Case::Raftmq3Sync, Case::Raftmq3Async), Sends | Consumed) => 0.8,
+        ((Case::Raftmq3Sync, Case::Raftmq3Async), _) => 0.5,
+        (_, Consumed) => 3.0,
+        (_, EndToEnd99 | LoadedMemory | IdleMemory) => 5.0,
+        ((Case::Raftmq3Sync, Case::JavaDledger), Sends) => 10.0,
+        ((Case::Raftmq3Sync, Case::JavaDledger), P99) => 5.0,
+        ((Case::Raftmq1, Case::JavaAsync), Sends) => 3.0,
+        ((Case::Raftmq1, Case::JavaAsync), P99 | Cpu) => 5.0,
+        ((Case::Raftmq3Sync, Case::JavaAsync), Sends) => 2.0,
+        _ => 1.0,
+    }
+}
 
 /// All rows. One whose points were not measured is left out of the table.
 pub fn rows(full: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for work in works(full) {
         for metric in metrics(&work) {
-            for (ours, theirs, target) in PAIRS {
-                let target = if *metric == Metric::Sends {
-                    target
-                } else {
-                    1.0
-                };
+            for (ours, theirs) in PAIRS {
                 rows.push(row(
                     *metric,
                     (&work.name, ours.name()),
                     (&work.name, theirs.name()),
-                    target,
+                    target(*metric, (ours, theirs)),
                 ));
             }
         }
@@ -311,56 +343,57 @@ pub fn rows(full: bool) -> Vec<Row> {
     let three = Case::Raftmq3Sync.name();
     let one = Case::Raftmq1.name();
     let base_name = base(Flush::Async);
-    // A row of our own: what something costs us.
+    let deep = send_name(Flush::Async, "1 KiB", 1024);
+    // Rows of our own: what something costs us.
     let kept = |work: &str, subject: &str, base: (&str, &str), target| {
         row(Metric::Sends, (work, subject), base, target)
     };
     for subject in [one, three] {
         for work in ["10 000 queues, 64 in flight", BEHIND] {
-            rows.push(kept(work, subject, (&base_name, subject), 0.9));
+            rows.push(kept(work, subject, (&base_name, subject), 0.8));
         }
         let work = "1000 connections, 1024 in flight";
-        rows.push(kept(
-            work,
-            subject,
-            ("1 connection, 1024 in flight", subject),
-            0.5,
-        ));
+        let few = "1 connection, 1024 in flight";
+        rows.push(kept(work, subject, (few, subject), 0.8));
     }
-    rows.push(kept(&base_name, three, (&base_name, one), 0.8));
-    rows.push(kept(&base(Flush::Sync), three, (&base_name, three), 0.4));
-    rows.push(kept(FLOOR, one, (FLOOR, BARE), 0.25));
+    rows.push(kept(
+        DELAYED,
+        Case::Raftmq3Delayed.name(),
+        (DELAYED, three),
+        0.7,
+    ));
+    let flushed = send_name(Flush::Sync, "1 KiB", 1024);
+    rows.push(kept(&flushed, three, (&deep, three), 0.5));
+    rows.push(kept(FLOOR, one, (FLOOR, BARE), 0.5));
     for subject in [one, three] {
         rows.push(row(
             Metric::P50,
             (&base(Flush::Sync), subject),
             (FDATASYNC, DISK),
-            0.2,
+            1.0 / 3.0,
         ));
     }
-    for (ours, theirs, _) in PAIRS {
+    for (ours, theirs) in PAIRS {
         for metric in [Metric::Start, Metric::IdleMemory, Metric::IdleCpu] {
             rows.push(row(
                 metric,
                 (START, ours.name()),
                 (START, theirs.name()),
-                1.0,
+                target(metric, (ours, theirs)),
             ));
         }
-        for work in [WARM, COLD] {
+        for (work, metric) in [
+            (WARM, Metric::Consumed),
+            (COLD, Metric::Consumed),
+            (BEHIND, Metric::Sends),
+        ] {
             rows.push(row(
-                Metric::Consumed,
+                metric,
                 (work, ours.name()),
                 (work, theirs.name()),
-                1.0,
+                target(metric, (ours, theirs)),
             ));
         }
-        rows.push(row(
-            Metric::Sends,
-            (BEHIND, ours.name()),
-            (BEHIND, theirs.name()),
-            1.0,
-        ));
     }
     rows
 }
@@ -370,8 +403,14 @@ fn metrics(work: &Work) -> &'static [Metric] {
         (Pace::Share(_), _) if work.flags.is_empty() => &[Metric::P50, Metric::P99],
         (Pace::Share(_), _) => &[Metric::EndToEnd50, Metric::EndToEnd99],
         (_, Group::Latency) => &[Metric::Consumed, Metric::EndToEnd50],
-        (_, Group::Send) => &[Metric::Sends, Metric::P99, Metric::LoadedMemory],
-        _ if work.name.ends_with(" 1 in flight") => &[Metric::P50],
+        (_, Group::Send) => &[
+            Metric::Sends,
+            Metric::P99,
+            Metric::Cpu,
+            Metric::LoadedMemory,
+        ],
+        _ if work.name.ends_with(" 1 in flight") => &[Metric::P50, Metric::P99],
+        (_, Group::Depth) => &[Metric::Sends, Metric::P99, Metric::Cpu],
         _ => &[Metric::Sends],
     }
 }

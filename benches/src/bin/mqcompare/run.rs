@@ -109,21 +109,37 @@ impl Run<'_> {
 
     /// mqbench's works on cases that run side by side.
     async fn loads(&mut self, bed: &mut Bed<'_>, works: &[Work]) -> Result<(), BenchError> {
-        let wanted = |c: &Case| works.iter().any(|w| w.cases.contains(c));
-        let mut cases: Vec<_> = Case::ALL.into_iter().filter(wanted).collect();
+        let mut groups: Vec<Group> = works.iter().map(|w| w.group).collect();
+        groups.dedup();
+        for group in groups {
+            let works: Vec<_> = works.iter().filter(|w| w.group == group).collect();
+            self.group(bed, group, &works).await?;
+        }
+        Ok(())
+    }
+
+    /// The works of a group, round by round, on what they need alone.
+    async fn group(
+        &mut self,
+        bed: &mut Bed<'_>,
+        group: Group,
+        works: &[&Work],
+    ) -> Result<(), BenchError> {
+        let mut cases: Vec<Case> = works.iter().flat_map(|w| w.cases.iter().copied()).collect();
+        cases.sort_unstable();
+        cases.dedup();
+        bed.end_others(&cases);
         let mut absent = Vec::new();
         for case in &cases {
             if let Err(e) = bed.start_warm(*case).await {
                 bed.end(*case);
                 absent.push(*case);
-                let group = works.first().map_or(Group::Send, |w| w.group);
                 self.note(group, "start of the loads", case.name(), 1, Err(e))?;
             }
         }
-        cases.retain(|c| !absent.contains(c));
         for round in 1..=self.plan.rounds {
             for work in works {
-                for case in work.cases.iter().filter(|c| cases.contains(c)) {
+                for case in work.cases.iter().filter(|c| !absent.contains(c)) {
                     let measured = self.load(bed, work, *case).await;
                     self.note(work.group, &work.name, case.name(), round, measured)?;
                 }
@@ -169,7 +185,7 @@ impl Run<'_> {
 
     async fn mqbench(
         &self,
-        bed: &Bed<'_>,
+        bed: &mut Bed<'_>,
         case: Case,
         size: u32,
         more: &[String],
@@ -193,7 +209,10 @@ impl Run<'_> {
     /// One replica and a bare server in turn.
     async fn floor(&mut self, bed: &mut Bed<'_>) -> Result<(), BenchError> {
         let case = Case::Raftmq1;
+        bed.end_others(&[case]);
         bed.start_warm(case).await?;
+        // Few connections, much in flight: what the server costs, not what the network does.
+        let load = ["-c", "4", "-w", "256"].map(str::to_owned);
         let port = self.places.port.map_or(19_990, |p| p.saturating_add(700));
         let addr = format!("127.0.0.1:{port}");
         let file = self.places.work.join("floor");
@@ -220,12 +239,13 @@ impl Run<'_> {
         tokio::time::sleep(Duration::from_millis(500)).await;
         for round in 1..=self.plan.rounds {
             bed.make_room(case).await?;
-            let measured = self.mqbench(bed, case, 1024, &[]).await;
+            let measured = self.mqbench(bed, case, 1024, &load).await;
             self.note(Group::Floor, matrix::FLOOR, case.name(), round, measured)?;
             let mut flags = ["--raw-addr", &addr, "--json", "-s", "1024", "--pids"]
                 .map(str::to_owned)
                 .to_vec();
             flags.push(bare.pid().unwrap_or_default().to_string());
+            flags.extend(load.clone());
             flags.extend(["--seconds".to_owned(), self.plan.seconds.to_string()]);
             flags.extend(["--warm-up".to_owned(), self.plan.warm_up.to_string()]);
             let limit = Duration::from_secs(self.plan.seconds + self.plan.warm_up) + ASIDE;
@@ -295,7 +315,7 @@ impl Run<'_> {
 
     async fn fill(
         &self,
-        bed: &Bed<'_>,
+        bed: &mut Bed<'_>,
         case: Case,
         topic: &str,
         size: u64,
@@ -313,7 +333,7 @@ impl Run<'_> {
         }
     }
 
-    async fn drain(&self, bed: &Bed<'_>, case: Case) -> Result<Value, BenchError> {
+    async fn drain(&self, bed: &mut Bed<'_>, case: Case) -> Result<Value, BenchError> {
         let flags = format!("--mode consume -t {DRAIN_TOPIC} --seconds 60");
         let flags: Vec<_> = flags.split(' ').map(str::to_owned).collect();
         let mut report = with_share(bed.mqbench(case, &flags, ASIDE * 2).await?);

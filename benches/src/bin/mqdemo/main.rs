@@ -143,6 +143,7 @@ fn options(args: &Args) -> Result<(ClusterOptions, Option<tempfile::TempDir>), B
         replicas: args.replicas,
         settings: args.settings.clone(),
         namespaces: None,
+        peers_listen_behind: 0,
     };
     if !args.serve {
         options.choose_ports()?;

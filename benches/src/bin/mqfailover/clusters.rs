@@ -48,6 +48,7 @@ pub async fn start(
         replicas: REPLICAS,
         settings: args.settings.clone(),
         namespaces,
+        peers_listen_behind: 0,
     };
     match args.port {
         Some(port) => (options.namesrv_port, options.port_base) = (port, port + 11),
