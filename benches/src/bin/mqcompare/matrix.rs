@@ -442,7 +442,8 @@ mod tests {
         let (short, full) = (works(false), works(true));
         assert_eq!(
             full.iter()
-                .filter(|w| w.pace == Pace::Most && w.flags.len() == 2 && w.flags[0] == "-w")
+                .filter(|w| w.name.ends_with(" in flight") && w.flags.len() == 2)
+                .filter(|w| w.flags[0] == "-w" && w.pace == Pace::Most)
                 .count(),
             18
         );

@@ -217,7 +217,7 @@ mod tests {
                 "**2.00 (1.00 – 3.00)**"
             ]
         );
-        assert_eq!(sends[10..12], ["5", "no"]);
+        assert_eq!(sends[10..12], ["10", "no"]);
         assert_eq!(cells("p99, ms")[7], "**0.50 (0.33 – 1.00)**");
         assert_eq!(
             last_line(&lines),
