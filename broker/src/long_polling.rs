@@ -30,7 +30,7 @@ const SHARDS: usize = 64;
 /// How often time-outs are looked for: the error of a hold's length.
 const TICK: Duration = Duration::from_millis(50);
 /// The same while no pull is held; below [`LEASE_GRACE`].
-const IDLE_TICK: Duration = Duration::from_millis(150);
+const IDLE_TICK: Duration = Duration::from_millis(100);
 
 /// How often all held pulls are compared with their queues, as in RocketMQ.
 pub const RECHECK: Duration = Duration::from_secs(5);

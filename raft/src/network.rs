@@ -209,6 +209,10 @@ where
             // The input is not asked meanwhile: it would answer with the commit alone.
             let more = appended.wait_for(|last| *last > newest);
             let _ = tokio::time::timeout(COMMIT_WAITS, more).await;
+            if permits.is_closed() {
+                // The next stream has what follows.
+                return None;
+            }
         }
         let request = input.next().await?;
         let newest = request.entries.last().map_or(u64::MAX, |e| e.log_id.index);

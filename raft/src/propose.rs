@@ -354,7 +354,8 @@ impl Proposer {
             } else {
                 self.queue.lock().waiting.iter().map(|p| p.expires).min()
             };
-            let look_again = (led && !leads).then(|| now + LEASE_CHECK);
+            // A lease is lost without a word, and what waits beside entries in flight wakes nobody.
+            let look_again = (led && (!leads || in_flight.len() > 0)).then(|| now + LEASE_CHECK);
             let next = deadline.into_iter().chain(expiry).chain(look_again).min();
             tokio::select! {
                 () = self.wake.notified() => {}

@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -62,7 +63,8 @@ pub struct Ticket {
     stage: Mutex<Stage>,
     deadline: Instant,
     proposer: Weak<Proposer>,
-    requests: usize,
+    /// Requests that were answered when the entry was applied, and not before.
+    answered: AtomicUsize,
     bytes: usize,
 }
 
@@ -75,7 +77,7 @@ impl Ticket {
         proposer: Weak<Proposer>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            requests: proposals.len(),
+            answered: AtomicUsize::new(0),
             stage: Mutex::new(Stage::Proposed(proposals)),
             deadline,
             proposer,
@@ -146,6 +148,9 @@ impl Ticket {
         let stage = std::mem::replace(&mut *self.stage.lock(), Stage::Settled);
         if let Stage::Appended(index, waiting) = stage {
             let proposer = self.proposer.upgrade();
+            let now = waiting.iter().filter(|w| w.done.is_some());
+            let now = now.filter(|w| w.ack != AckLevel::All).count();
+            self.answered.store(now, Ordering::Release);
             for one in waiting {
                 let Some(done) = one.done else { continue };
                 let stored = Stored {
@@ -266,7 +271,7 @@ impl InFlight {
     }
 
     /// Forgets settled ones from the oldest on, and those beyond their deadline after telling them. When none is left
-    /// that were some before, says how many requests these had.
+    /// that were some before, says how many requests they were answered with.
     pub fn sweep(&mut self, now: Instant) -> Option<usize> {
         let mut answered = None;
         while let Some(oldest) = self.tickets.front() {
@@ -277,7 +282,7 @@ impl InFlight {
                 oldest.unknown();
             }
             self.bytes -= oldest.bytes();
-            answered = Some(answered.unwrap_or(0) + oldest.requests);
+            answered = Some(answered.unwrap_or(0) + oldest.answered.load(Ordering::Acquire));
             self.tickets.pop_front();
         }
         answered
