@@ -1,4 +1,4 @@
-//! What a store does beside its requests, on one thread: checkpoints of the consume queues, snapshots, merging the key
+//! What a store does beside its requests, on one thread: writing out and checkpoints of the consume queues, snapshots, merging the key
 //! index, giving up what retention decided to give up, and looking for damage.
 //!
 //! Nothing here is needed for a message to be stored or read. What fails is said and tried again at its next turn; a
@@ -99,6 +99,7 @@ impl Housekeeper {
     pub fn tick(&mut self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.ticked);
         self.ticked = now;
+        warn("writing of consume queues", self.queues.relieve());
         warn("snapshot", self.write_snapshot());
         warn("checkpoint of the consume queues", self.save_queues(now));
         warn("merge of the key index", self.keys.maintain().map(|_| ()));

@@ -231,7 +231,7 @@ impl Machine {
     /// # Errors
     /// I/O: the replica must stop.
     pub fn freeze(&mut self, mark: Mark) -> Result<Pending> {
-        self.flush_queues()?;
+        self.publish()?;
         self.save()?;
         let dir = self.parts.snapshots.frozen_dir(mark.position);
         let offsets = self.parts.queues.offsets();
@@ -269,7 +269,7 @@ impl Machine {
     /// # Errors
     /// I/O: the replica must stop.
     pub fn cut(&mut self) -> Result<Option<TableCut>> {
-        self.flush_queues()?;
+        self.publish()?;
         let cut = |a: Applied| self.parts.queues.cut(a.index, a.position);
         Ok(self.applied.map(cut))
     }
@@ -364,7 +364,7 @@ impl Machine {
             && Some(index) > self.queued
         {
             // What was staged belongs to the queues that go.
-            self.flush_queues()?;
+            self.publish()?;
             self.parts.queues.remove_topic(topic)?;
         }
         self.parts
@@ -372,21 +372,18 @@ impl Machine {
             .apply(command, &mut self.batch, &mut effects.touched)
     }
 
-    fn flush_queues(&mut self) -> Result<()> {
-        // On a full disk a queue keeps its batch, and its place here: the same call can be made again.
-        while let Some(queue) = self.staged.last() {
-            queue.flush_staged()?;
-            self.staged.pop();
-        }
-        Ok(())
+    /// Makes what is staged visible.
+    fn publish(&mut self) -> Result<()> {
+        self.parts.queues.publish(&mut self.staged)
     }
 
-    /// Ends a batch of entries: queues are written, then the metadata with `applied`.
+    /// Ends a batch of entries: queues show them, then the metadata with `applied`.
     ///
     /// # Errors
     /// I/O: the replica must stop, unless the disk is full; then the same call can be made again.
     pub fn finish(&mut self) -> Result<()> {
-        self.flush_queues()?;
+        self.publish()?;
+        self.parts.queues.keep_bound()?;
         if !self.batch.is_empty() || self.unsaved >= SAVE_EVERY {
             self.save()?;
         }
@@ -428,6 +425,7 @@ impl Machine {
             Some(queued) => log.index_at(indexed).min(queued + 1),
             None => 0,
         };
+        let mut staged = 0;
         walk(log, from, applied.index, |entry, record| {
             let queues = queued.is_none_or(|queued| entry.header.index > queued);
             match record {
@@ -442,25 +440,28 @@ impl Machine {
                     if queues && is_queued(view.sys_flag()) {
                         let entry = queue_entry(&view, physical_offset, bytes.len());
                         self.queue_message(&view, entry)?;
+                        staged += 1;
                     }
                 }
                 Record::Command(bytes) if queues => {
                     if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)? {
-                        self.flush_queues()?;
+                        self.publish()?;
                         self.parts.queues.remove_topic(&topic)?;
                     }
                 }
                 Record::Command(_) => {}
             }
-            if self.staged.len() > REPLAY_QUEUES {
-                self.flush_queues()?;
+            if staged >= REPLAY_BATCH {
+                staged = 0;
+                self.publish()?;
+                self.parts.queues.keep_bound()?;
             }
             Ok(ControlFlow::Continue(()))
         })?;
         // A snapshot may end where a segment begins that is not there yet.
         let end = applied.position.min(log.end());
         self.parts.keys.advance(end.max(indexed))?;
-        self.flush_queues()
+        self.publish()
     }
 
     /// Makes the metadata durable against power loss.
@@ -568,8 +569,8 @@ impl Machine {
 
 /// Pairs deleted at once.
 const RESTORE_CHUNK: usize = 4096;
-/// Queues that may have staged entries while the log is read again.
-const REPLAY_QUEUES: usize = 1024;
+/// Queue entries staged at once while the log is read again.
+const REPLAY_BATCH: usize = 1024;
 /// Bytes of log read at once by [`walk`].
 const WALK_CHUNK: usize = 4 * 1024 * 1024;
 

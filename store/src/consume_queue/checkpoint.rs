@@ -1,5 +1,6 @@
-//! Making queues durable: first the files, then the table that speaks of them. The apply thread only notes the
-//! numbers ([`QueueTable::cut`]); everything slow happens on another thread, while apply goes on.
+//! Making queues durable: what is only in memory goes to the files, the files to the disk, then the table that speaks of
+//! them. The apply thread only notes the numbers ([`QueueTable::cut`]); everything slow happens on another thread, while
+//! apply goes on.
 
 use std::io;
 use std::sync::Arc;
@@ -53,8 +54,8 @@ impl QueueTable {
         }
     }
 
-    /// Makes the queues durable as of a cut: all files written, created or deleted up to it, then the table. Any
-    /// thread; one checkpoint at a time.
+    /// Makes the queues durable as of a cut: all entries up to it in files, these synced, then the table. Any thread;
+    /// one checkpoint at a time.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the queues were cleared after the cut; the table is untouched then. I/O: after a
@@ -63,6 +64,11 @@ impl QueueTable {
         let mut poisoned = self.poisoned.lock();
         if let Some(why) = &*poisoned {
             return Err(StoreError::Poisoned(why.clone()));
+        }
+        self.write_all()?;
+        for (queue, _) in &cut.queues {
+            // Again, each: another thread may be at work on one that has left the list.
+            queue.write_out()?;
         }
         let dirty = self.shared.dirty.lock().take();
         self.sync(dirty, &mut poisoned)?;

@@ -1,13 +1,15 @@
 //! Consume queues: per topic and queue id, which messages of the log belong to it. Derived from committed entries,
-//! written by apply alone, read by any thread. Layout and file size are RocketMQ's: 20 bytes an entry (physical
+//! added by apply alone, read by any thread. Layout and file size are RocketMQ's: 20 bytes an entry (physical
 //! offset i64, size u32, tags code i64), 300 000 entries a file, named by the first byte's position.
 //!
 //! Which entries a queue has is not read off its files but kept in the table file, as of an applied entry; what was
-//! applied after that is written again from the log. All queues share one bounded set of descriptors.
+//! applied after that is made again from the log. The newest entries are in memory, and their files are written behind
+//! them. All queues share one bounded set of descriptors.
 //!
 //! Architecture invariant: nothing here is fsynced on the path that acknowledges. A checkpoint makes the files
 //! durable first and the table that speaks of them after that.
 
+mod behind;
 mod checkpoint;
 mod descriptors;
 mod dirty;
@@ -16,11 +18,13 @@ mod queue;
 mod shared;
 mod table;
 mod table_file;
+mod tail;
 mod trim;
 
 #[cfg(test)]
 mod tests;
 
+pub use behind::{MAX_IN_MEMORY, MAX_TAIL};
 pub use checkpoint::TableCut;
 pub use descriptors::MAX_OPEN_FILES;
 pub use entry::QueueEntry;

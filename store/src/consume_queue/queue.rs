@@ -1,8 +1,9 @@
-//! One queue of one topic: two numbers and what is staged. Its files are found through what the table shares, so that
-//! a hundred thousand queues fit into memory and into the limit of descriptors.
+//! One queue of one topic: two numbers and the newest entries. Its files are found through what the table shares, so
+//! that a hundred thousand queues fit into memory and into the limit of descriptors.
 //!
-//! Architecture invariant: apply alone writes at `max` and moves it, after the bytes are in place; trimming alone
-//! moves `min`, before files go. Slots outside of `[min, max)` are garbage and never read.
+//! Architecture invariant: apply alone moves `max`, after the entries are in memory or in place; trimming alone moves
+//! `min`, before files go. Slots of the files outside of `[min, written)` are garbage and never read; `[written, max)`
+//! is in memory, see `behind`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -12,11 +13,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::entry::QueueEntry;
 use super::shared::{Place, Shared};
+use super::tail::Tail;
 use super::{ENTRY_LEN, MAX_QUEUE_OFFSET, file_end, file_of, position_of};
 use crate::error::{Result, StoreError};
-
-/// Linux' ENOSPC.
-const NO_SPACE: i32 = 28;
 
 /// Files of one queue.
 pub struct ConsumeQueue {
@@ -27,10 +26,10 @@ pub struct ConsumeQueue {
     gone: AtomicBool,
     uid: AtomicU64,
     min: AtomicI64,
-    max: AtomicI64,
-    /// Entries of the apply batch under way; readers see them after [`ConsumeQueue::flush_staged`].
-    staged: Mutex<Vec<QueueEntry>>,
-    /// Held by whoever deletes files, or makes files that apply does not make.
+    pub(super) max: AtomicI64,
+    /// Entries that no file has.
+    pub(super) tail: Mutex<Tail>,
+    /// Held by whoever writes or deletes files.
     files: Mutex<()>,
 }
 
@@ -46,7 +45,7 @@ impl ConsumeQueue {
             uid: AtomicU64::new(uid),
             min: AtomicI64::new(min),
             max: AtomicI64::new(max),
-            staged: Mutex::default(),
+            tail: Mutex::default(),
             files: Mutex::default(),
         }
     }
@@ -78,9 +77,10 @@ impl ConsumeQueue {
     pub(super) fn retire(&self) {
         let _files = self.files.lock();
         self.gone.store(true, Ordering::Release);
+        self.drop_tail();
     }
 
-    /// Keeps others from deleting or making files; `None` when the files are no longer this queue's.
+    /// Keeps others from writing or deleting files; `None` when the files are no longer this queue's.
     pub(super) fn own_files(&self) -> Option<MutexGuard<'_, ()>> {
         let guard = self.files.lock();
         (!self.is_gone()).then_some(guard)
@@ -100,27 +100,9 @@ impl ConsumeQueue {
         format!("consume queue {}-{}", self.topic, self.id)
     }
 
-    /// Adds an entry to the present batch; true for the batch's first.
+    /// Adds an entry to the batch that [`super::QueueTable::publish`] ends; true for the batch's first.
     pub fn stage(&self, entry: QueueEntry) -> bool {
-        let mut staged = self.staged.lock();
-        staged.push(entry);
-        staged.len() == 1
-    }
-
-    /// Writes what was staged; from now on readers see it.
-    ///
-    /// # Errors
-    /// I/O. When the disk is full, the batch is kept: the same call can be made again.
-    pub fn flush_staged(&self) -> Result<()> {
-        let mut staged = self.staged.lock();
-        let written = self.write(&staged);
-        let full = matches!(&written, Err(StoreError::Io { source, .. })
-            if source.raw_os_error() == Some(NO_SPACE));
-        if !full {
-            // Not `clear`: most queues are idle, and the room of their last batch would stay taken.
-            *staged = Vec::new();
-        }
-        written
+        self.tail.lock().stage(entry)
     }
 
     /// An empty queue whose next message gets offset `next`: after a snapshot. What it had is deleted.
@@ -134,6 +116,7 @@ impl ConsumeQueue {
         };
         // Readers in flight may put a descriptor of an old file back; under a new uid nothing finds it.
         let old = self.uid.swap(self.shared.new_uid(), Ordering::AcqRel);
+        self.drop_tail();
         self.min.store(next, Ordering::Release);
         self.max.store(next, Ordering::Release);
         let dir = self.shared.queue_dir(&self.topic, self.id);
@@ -153,15 +136,16 @@ impl ConsumeQueue {
         ))
     }
 
-    /// Writes consecutive entries at their offsets; entries that are already there are written again alike, trimmed
-    /// ones are left out.
+    /// Writes entries at their offsets, after what is only in memory; entries that are already there are written
+    /// again alike, trimmed ones are left out. On the apply thread.
     ///
     /// # Errors
     /// I/O; readers see none of the entries that were not written.
     pub fn write(&self, entries: &[QueueEntry]) -> Result<()> {
-        if self.is_gone() {
+        self.write_out()?;
+        let Some(_files) = self.own_files() else {
             return Ok(());
-        }
+        };
         let mut rest = entries;
         while let Some(first) = rest.first().map(|e| e.queue_offset) {
             self.check_offset(first)?;
@@ -201,6 +185,17 @@ impl ConsumeQueue {
         Ok(())
     }
 
+    /// Writes entries in any order, without a look at `min` and `max`.
+    pub(super) fn write_runs(&self, entries: &[QueueEntry]) -> Result<()> {
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let (run, after) = rest.split_at(run_len(rest));
+            self.write_run(run)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
     /// Writes entries that are consecutive and of one file.
     fn write_run(&self, run: &[QueueEntry]) -> Result<()> {
         let Some(first) = run.first() else {
@@ -222,7 +217,7 @@ impl ConsumeQueue {
         dirty.file((self.uid(), number), &self.topic, self.id);
     }
 
-    /// Writes entries of `[min, max)` again, in any order; others are left out, and `max` stays. Any thread.
+    /// Writes entries again that files should have, in any order; others are left out, and `max` stays. Any thread.
     ///
     /// # Errors
     /// I/O.
@@ -230,16 +225,10 @@ impl ConsumeQueue {
         let Some(_files) = self.own_files() else {
             return Ok(());
         };
-        let kept = self.min()..self.max();
+        let kept = self.min()..self.written();
         let wanted = entries.iter().filter(|e| kept.contains(&e.queue_offset));
         let wanted: Vec<QueueEntry> = wanted.copied().collect();
-        let mut rest = &wanted[..];
-        while !rest.is_empty() {
-            let (run, after) = rest.split_at(run_len(rest));
-            self.write_run(run)?;
-            rest = after;
-        }
-        Ok(())
+        self.write_runs(&wanted)
     }
 
     /// Up to `max` entries from `from` on (from [`ConsumeQueue::min`] on when that is greater).
@@ -269,10 +258,13 @@ impl ConsumeQueue {
 
     /// Entries `[from, end)`, every one of them.
     pub(super) fn read_range(&self, uid: u64, from: i64, end: i64) -> Result<Vec<QueueEntry>> {
+        // Before the files: what is in memory no more has been written.
+        let newest = self.tail.lock().range(from, end).to_vec();
+        let filed = newest.first().map_or(end, |e| e.queue_offset);
         let mut out = Vec::new();
         let mut at = from;
-        while at < end {
-            let stop = end.min(file_end(at));
+        while at < filed {
+            let stop = filed.min(file_end(at));
             let missing = |detail: &str| {
                 StoreError::corrupt(self.name(), format!("entries {at} to {stop}: {detail}"))
             };
@@ -292,10 +284,14 @@ impl ConsumeQueue {
             }
             at = stop;
         }
+        if out.is_empty() {
+            return Ok(newest);
+        }
+        out.extend(newest);
         Ok(out)
     }
 
-    /// Whether the last entry's slot is within its file; without a look at the slot.
+    /// Whether the last entry's slot is within its file, for a queue just opened; without a look at the slot.
     pub(super) fn reaches_its_end(&self) -> Result<bool> {
         let last = self.max() - 1;
         if last < self.min() {

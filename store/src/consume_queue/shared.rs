@@ -1,11 +1,11 @@
 //! What all queues of a table share, so that a queue itself stays small: where the files lie, the open
-//! descriptors, what is not durable yet, and which queues are damaged.
+//! descriptors, what is not durable yet, how much is in no file, and which queues are damaged.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub dir: PathBuf,
     pub descriptors: Mutex<Descriptors>,
     pub dirty: Mutex<Dirty>,
+    /// Published entries that no file has.
+    pub in_memory: AtomicUsize,
     pub damaged: Mutex<BTreeSet<(Arc<str>, i32)>>,
     next_uid: AtomicU64,
 }
@@ -47,6 +49,7 @@ impl Shared {
             dir,
             descriptors: Mutex::default(),
             dirty: Mutex::default(),
+            in_memory: AtomicUsize::new(0),
             damaged: Mutex::default(),
             next_uid: AtomicU64::new(0),
         }

@@ -1,12 +1,13 @@
 //! All queues of a replica, by topic.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::behind::Limits;
 use super::queue::ConsumeQueue;
 use super::shared::Shared;
 use super::table_file::{Image, Row};
@@ -24,6 +25,9 @@ const MAX_TOPIC_LEN: usize = 255;
 pub struct QueueTable {
     pub(super) shared: Arc<Shared>,
     pub(super) topics: RwLock<Topics>,
+    /// Queues with entries that no file has, the one that has waited longest first; some may have been written since.
+    pub(super) waiting: Mutex<VecDeque<Arc<ConsumeQueue>>>,
+    pub(super) limits: Mutex<Limits>,
     /// Goes up with every [`QueueTable::clear`].
     pub(super) epoch: AtomicU64,
     /// Log start the queues were trimmed to.
@@ -54,6 +58,8 @@ impl QueueTable {
         let table = Self {
             shared: Arc::new(Shared::new(fs, dir)),
             topics: RwLock::default(),
+            waiting: Mutex::default(),
+            limits: Mutex::default(),
             epoch: AtomicU64::new(0),
             log_start: AtomicU64::new(0),
             poisoned: Mutex::default(),

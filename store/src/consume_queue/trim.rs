@@ -116,12 +116,12 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    /// Moves `min` to the first slot that was written.
+    /// Moves `min` to the first slot that was written, or to what is in memory.
     fn skip_lost_front(&self) -> Result<()> {
         let Some(_files) = self.own_files() else {
             return Ok(());
         };
-        let (min, max) = (self.min(), self.max());
+        let (min, max) = (self.min(), self.written());
         let failed = |e| StoreError::io(format!("read {}", self.name()), e);
         let mut at = min;
         while at < max {

@@ -115,6 +115,27 @@ fn a_kill_at_every_operation_of_the_disk_is_survived() {
     }
 }
 
+/// Queue entries that no file has ever had.
+#[test]
+fn a_kill_before_any_queue_is_written_out_is_survived() {
+    for kind in [Crash::Kill, Crash::Power] {
+        let mut world = World::new(8, FlushPolicy::Sync);
+        world.open().expect("opens");
+        for _ in 0..40 {
+            world.append().expect("appends");
+            world.step();
+            world.apply_all();
+        }
+        let queues = super::reference::dir().join("consumequeue");
+        let mut files = world.fs.files();
+        files.retain(|path| path.starts_with(&queues) && !path.ends_with("table"));
+        assert_eq!((files.len(), world.committed), (0, 40));
+        world.check().expect("is visible");
+        assert!(world.store().queues.in_memory() > 40);
+        world.crash(kind).expect("is visible again");
+    }
+}
+
 /// Killed while it recovers from a kill.
 #[test]
 fn a_kill_during_recovery_is_survived() {

@@ -117,6 +117,10 @@ impl World {
     pub fn open(&mut self) -> crate::Result<()> {
         let options = self.options();
         let store = Store::open_on(&self.env(), dir(), &options)?;
+        if self.rng.0 & 1 == 1 {
+            // Every other life writes queues out after few entries, the rest not before a checkpoint.
+            store.queues.set_limits(3, 10);
+        }
         Store::settle(&self.env(), dir(), &options.boot)?;
         self.keeper = Some(Housekeeper::new(&store, 1 << 30));
         self.store = Some(store);

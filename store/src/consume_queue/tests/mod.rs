@@ -1,6 +1,7 @@
 //! What the tests share: entries, a temporary table, and a file system that writes down what was done to it and can
 //! be full.
 
+mod behind;
 mod checkpoints;
 mod damage;
 mod queues;
@@ -9,7 +10,7 @@ mod trims;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -33,6 +34,15 @@ fn entries(range: std::ops::Range<i64>) -> Vec<QueueEntry> {
 
 fn is_corrupt<T>(result: &Result<T>) -> bool {
     matches!(result, Err(StoreError::Corrupt { .. }))
+}
+
+/// Stages entries and publishes them.
+fn add(table: &QueueTable, topic: &str, id: i32, range: std::ops::Range<i64>) -> Result<()> {
+    let queue = table.get_or_create(topic, id)?;
+    range.for_each(|offset| {
+        queue.stage(entry(offset));
+    });
+    table.publish(&mut vec![queue])
 }
 
 /// A table's directory below a temporary one.
@@ -67,6 +77,8 @@ impl Place {
 struct TestFs {
     ops: Arc<Mutex<Vec<String>>>,
     full: Arc<AtomicBool>,
+    /// Writes to files of queues.
+    writes: Arc<AtomicUsize>,
     sync_fails: Arc<AtomicBool>,
 }
 
@@ -77,6 +89,10 @@ impl TestFs {
             .split_once("/consumequeue")
             .map_or(&*path, |(_, rest)| rest.trim_start_matches('/'));
         self.ops.lock().push(format!("{op} {short}"));
+    }
+
+    fn take_writes(&self) -> usize {
+        self.writes.swap(0, Ordering::Relaxed)
     }
 
     fn take_ops(&self) -> Vec<String> {
@@ -148,6 +164,9 @@ impl File for TestFile {
     fn write_all_vectored_at(&self, bufs: &[Bytes], offset: u64) -> io::Result<()> {
         if self.fs.full.load(Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(28));
+        }
+        if self.path.extension().is_none() {
+            self.fs.writes.fetch_add(1, Ordering::Relaxed);
         }
         self.inner.write_all_vectored_at(bufs, offset)
     }

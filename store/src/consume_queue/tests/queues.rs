@@ -1,10 +1,7 @@
 //! Writing, reading, and the life of a queue.
 
-use std::sync::atomic::Ordering;
-
-use super::{Place, entries, entry, is_corrupt};
+use super::{Place, entries, is_corrupt};
 use crate::consume_queue::{ENTRIES_PER_FILE, MAX_OPEN_FILES, MAX_QUEUE_OFFSET};
-use crate::error::StoreError;
 
 #[test]
 fn written_entries_are_read_back_across_files_and_after_a_restart() {
@@ -39,27 +36,6 @@ fn writing_the_same_entries_again_changes_nothing() {
     queue.write(&entries(3..7)).expect("writes");
     let read = queue.read(0, 100).expect("reads");
     assert_eq!((queue.max(), read), (10, entries(0..10)));
-}
-
-#[test]
-fn a_full_disk_leaves_the_batch_for_another_flush() {
-    let place = Place::new();
-    let table = place.open().table;
-    let queue = table.get_or_create("t", 0).expect("makes");
-    assert!(queue.stage(entry(0)));
-    assert!(!queue.stage(entry(1)));
-    place.fs.full.store(true, Ordering::Relaxed);
-    for _ in 0..2 {
-        let Err(StoreError::Io { source, .. }) = queue.flush_staged() else {
-            panic!("the disk is full")
-        };
-        assert_eq!(source.raw_os_error(), Some(28));
-        assert_eq!((queue.max(), queue.read(0, 9).expect("reads")), (0, vec![]));
-    }
-    place.fs.full.store(false, Ordering::Relaxed);
-    queue.flush_staged().expect("flushes");
-    assert_eq!(queue.read(0, 9).expect("reads"), entries(0..2));
-    assert!(queue.stage(entry(2)), "nothing is left of the batch");
 }
 
 #[test]
