@@ -106,6 +106,16 @@ impl StateMachine {
         }
     }
 
+    fn may_wait_for_disk(&self, chunk: &[Entry]) -> bool {
+        let stored = chunk.iter().filter_map(|entry| match &entry.body {
+            Body::Stored(raw, _) => Some(raw),
+            _ => None,
+        });
+        let sizes = stored.map(|raw| (raw.end(), raw.header.records as usize));
+        let all = sizes.reduce(|(_, records), (end, more)| (end, records + more));
+        all.is_some_and(|(end, records)| self.machine.lock().may_wait_for_disk(end, records))
+    }
+
     fn apply_chunk(&self, chunk: &[Entry]) -> raftmq_store::Result<Effects> {
         let mut machine = self.machine.lock();
         let mut effects = Effects::default();
@@ -193,7 +203,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 batch.push(entry);
                 responders.extend(responder);
             }
-            let effects = self.apply_chunk(&batch)?;
+            // There may be one Raft thread only: what waits for the disk must not hold up heartbeats.
+            let effects = match self.may_wait_for_disk(&batch) {
+                true => tokio::task::block_in_place(|| self.apply_chunk(&batch))?,
+                false => self.apply_chunk(&batch)?,
+            };
             self.finish_chunk().await?;
             responders
                 .into_iter()

@@ -1,5 +1,5 @@
-//! What a store does beside its requests, on one thread: writing out and checkpoints of the consume queues, snapshots, merging the key
-//! index, giving up what retention decided to give up, and looking for damage.
+//! What a store does beside its requests, on one thread: writing out and checkpoints of the consume queues, snapshots,
+//! merging the key index, giving up what retention decided to give up, and looking for damage.
 //!
 //! Nothing here is needed for a message to be stored or read. What fails is said and tried again at its next turn; a
 //! boundary whose snapshot could not be written goes without.
@@ -175,7 +175,9 @@ impl Housekeeper {
             return Ok(false);
         }
         // What the log will no longer say must survive a power cut elsewhere.
-        self.machine.lock().flush()?;
+        // Not under the machine's lock: apply would wait for the disk.
+        let kv = self.machine.lock().kv();
+        kv.flush()?;
         // A decision this replica has only just applied may be ahead of its snapshots.
         let moved = self.snapshots.move_base(position);
         if let Some(base) = &moved {

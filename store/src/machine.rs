@@ -226,6 +226,19 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether applying up to the position `end`, with so many records, may wait for the disk: the metadata is frozen at a
+    /// segment's boundary, a full run of the key index is written and synced.
+    pub fn may_wait_for_disk(&self, end: u64, records: usize) -> bool {
+        let size = self.parts.segment_size;
+        let from = self.applied.map_or(0, |applied| applied.position);
+        from / size != end / size || self.parts.keys.may_write(end, records * KEYS_OF_A_MESSAGE)
+    }
+
+    /// The metadata store, to make it durable without holding up what is applied.
+    pub(crate) fn kv(&self) -> Arc<dyn Kv> {
+        self.parts.kv.clone()
+    }
+
     /// The present state, to be written as a snapshot elsewhere.
     ///
     /// # Errors
@@ -567,6 +580,8 @@ impl Machine {
     }
 }
 
+/// More keys than messages usually have.
+const KEYS_OF_A_MESSAGE: usize = 4;
 /// Pairs deleted at once.
 const RESTORE_CHUNK: usize = 4096;
 /// Queue entries staged at once while the log is read again.

@@ -123,6 +123,11 @@ impl KeyIndex {
         self.shared.reset(position)
     }
 
+    /// Whether adding messages with so many keys, the last of which ends at `position`, may write and sync a file.
+    pub fn may_write(&self, position: u64, keys: usize) -> bool {
+        self.shared.state.lock().fills(position, keys)
+    }
+
     /// Adds a message's unique id and each blank-separated token of its keys. Positions never decrease, and a message
     /// is added whole: one at a lower position than was told before was added before, and is ignored. May write a
     /// run.

@@ -153,6 +153,13 @@ impl State {
         None
     }
 
+    /// Whether messages with so many keys that end at `position` may fill the open run.
+    pub fn fills(&self, position: u64, keys: usize) -> bool {
+        position >= self.end_of(self.first)
+            || self.entries.len() + keys >= self.limits.entries
+            || position.saturating_sub(self.first) > self.limits.bytes
+    }
+
     /// Takes the open run up to `end` out; it is pending from now on.
     pub fn cut(&mut self, end: u64) -> (u64, Arc<Vec<Entry>>) {
         let keep = self.entries.partition_point(|e| e.position < end);
