@@ -109,8 +109,12 @@ impl Run<'_> {
 
     /// mqbench's works on cases that run side by side.
     async fn loads(&mut self, bed: &mut Bed<'_>, works: &[Work]) -> Result<(), BenchError> {
-        let mut groups: Vec<Group> = works.iter().map(|w| w.group).collect();
-        groups.dedup();
+        let mut groups = Vec::new();
+        for work in works {
+            if !groups.contains(&work.group) {
+                groups.push(work.group);
+            }
+        }
         for group in groups {
             let works: Vec<_> = works.iter().filter(|w| w.group == group).collect();
             self.group(bed, group, &works).await?;

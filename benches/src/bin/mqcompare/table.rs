@@ -58,6 +58,8 @@ fn line(lines: &Lines, row: &Row) -> Option<String> {
             (a, b) => format!("{a} : {b}"),
         }
     };
+    let target = format!("{:.2}", row.target);
+    let target = target.trim_end_matches('0').trim_end_matches('.');
     Some(format!(
         "| {} | {} | {} | {} | {} | {} | **{}** | {} | {} | {} | {} |\n",
         row.title,
@@ -69,7 +71,7 @@ fn line(lines: &Lines, row: &Row) -> Option<String> {
         show(ratio),
         of_point(CPU, 1.0),
         of_point("/own_cpu_share", 100.0),
-        row.target,
+        target,
         if ratio.median >= row.target {
             "yes"
         } else {
