@@ -192,6 +192,19 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// A setting as it is given on a command line.
+///
+/// # Errors
+/// It is no key=value.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("key=value is wanted".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

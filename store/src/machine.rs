@@ -477,14 +477,6 @@ impl Machine {
         self.publish()
     }
 
-    /// Makes the metadata durable against power loss.
-    ///
-    /// # Errors
-    /// [`StoreError::Metadata`].
-    pub fn flush(&self) -> Result<()> {
-        self.parts.kv.flush()
-    }
-
     /// Forgets everything: all of it is applied again from the log's first entry.
     pub(crate) fn wipe(&mut self) -> Result<()> {
         self.clear_kv()?;

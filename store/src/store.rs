@@ -257,7 +257,7 @@ impl Store {
         let cut = {
             let mut machine = self.machine.lock();
             machine.save()?;
-            machine.flush()?;
+            machine.kv().flush()?;
             machine.cut()?
         };
         self.log.close();

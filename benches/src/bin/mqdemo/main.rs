@@ -67,7 +67,7 @@ struct Args {
     route_poll_ms: u64,
 
     /// Settings for every broker.
-    #[arg(last = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(last = true, value_name = "KEY=VALUE", value_parser = raftmq_benches::programs::key_value)]
     settings: Vec<(String, String)>,
 }
 
@@ -75,15 +75,6 @@ fn in_range(max: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
     move |text| match text.parse() {
         Ok(n) if (1..=max).contains(&n) => Ok(n),
         _ => Err(format!("a number from 1 to {max} is wanted")),
-    }
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => {
-            Ok((key.trim().to_owned(), value.trim().to_owned()))
-        }
-        _ => Err("key=value is wanted".to_owned()),
     }
 }
 

@@ -97,7 +97,7 @@ pub struct BedArgs {
     json: Option<PathBuf>,
 
     /// Settings for every broker.
-    #[arg(last = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(last = true, value_name = "KEY=VALUE", value_parser = raftmq_benches::programs::key_value)]
     settings: Vec<(String, String)>,
 }
 
@@ -114,15 +114,6 @@ enum Peer {
     Raftmq,
     /// Three Java brokers 5.3.3 with DLedger.
     JavaDledger,
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => {
-            Ok((key.trim().to_owned(), value.trim().to_owned()))
-        }
-        _ => Err("key=value is wanted".to_owned()),
-    }
 }
 
 #[tokio::main]
