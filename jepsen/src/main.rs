@@ -1,0 +1,3 @@
+//! `raftmq-jepsen`: see the library.
+
+fn main() {}
