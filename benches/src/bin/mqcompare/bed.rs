@@ -21,7 +21,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How often the end of a program is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// After a case may go on: replicated ones elect a leader again.
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(1);
 /// From a replica's port for the others to the one it listens on behind a relay.
 const BEHIND_RELAY: u16 = 50;
 /// Distance of the ports of two cases.
@@ -43,6 +43,8 @@ pub struct Places {
     pub port: Option<u16>,
     /// How long a Java case is loaded before it is measured, s.
     pub first_load: u64,
+    /// The same for ours.
+    pub own_first_load: u64,
 }
 
 impl Places {
@@ -236,16 +238,21 @@ impl<'a> Bed<'a> {
         }
     }
 
-    /// Starts a case, and loads it for a while when it is a Java one: a JVM is slow until it has compiled what is used.
+    /// Starts a case and loads it for a while: memory and files are new in the first seconds, and a JVM is slow until it has
+    /// compiled what is used.
     ///
     /// # Errors
     /// As [`Self::start`], or the load fails.
     pub async fn start_warm(&mut self, case: Case) -> Result<(), BenchError> {
-        if self.start(case).await?.is_some() && case.is_java() {
+        if self.start(case).await?.is_some() {
+            let seconds = match case.is_java() {
+                true => self.places.first_load,
+                false => self.places.own_first_load,
+            };
             let flags = ["-t", "first", "--warm-up", "0", "--seconds"].map(str::to_owned);
             let mut flags = flags.to_vec();
-            flags.push(self.places.first_load.to_string());
-            let limit = Duration::from_secs(self.places.first_load + 60);
+            flags.push(seconds.to_string());
+            let limit = Duration::from_secs(seconds + 60);
             self.mqbench(case, &flags, limit).await?;
         }
         Ok(())

@@ -56,6 +56,10 @@ struct Args {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
     first_load: u64,
 
+    /// The same for ours, s.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
+    own_first_load: u64,
+
     /// Shows groups, works and cases, and ends.
     #[arg(long)]
     list: bool,
@@ -121,6 +125,7 @@ async fn run(args: Args) -> Result<ExitCode, BenchError> {
         work: work.path().to_owned(),
         port: args.port,
         first_load: args.first_load,
+        own_first_load: args.own_first_load,
     };
     let names: Vec<_> = groups.iter().map(|g| g.name()).collect();
     let keep = args.append || args.table_only;
@@ -134,8 +139,8 @@ async fn run(args: Args) -> Result<ExitCode, BenchError> {
             rounds: args.rounds.unwrap_or(rounds),
             seconds: args.seconds.unwrap_or(seconds),
             warm_up: 1,
-            drained: if args.full { 2_000_000 } else { 300_000 },
-            backlog: if args.full { 10 << 30 } else { 2 << 30 },
+            drained: if args.full { 2_000_000 } else { 200_000 },
+            backlog: if args.full { 10 << 30 } else { 1 << 30 },
         },
         lines,
     };

@@ -53,6 +53,8 @@ pub enum Pace {
     Most,
     /// Open loop: this share of the case's sends a second with 1 KiB and 64 in flight.
     Share(f64),
+    /// Open loop: so many messages a second.
+    Rate(u32),
 }
 
 /// One load of mqbench, measured on some cases in turn.
@@ -145,7 +147,7 @@ pub fn own_cases(group: Group, full: bool) -> Vec<Case> {
     use Case::*;
     match (group, full) {
         (Group::Start, _) => vec![Raftmq1, JavaAsync, Raftmq3Sync, JavaDledger],
-        (Group::Backlog, false) => vec![Raftmq1, JavaAsync, Raftmq3Sync],
+        (Group::Backlog, false) => vec![Raftmq1, JavaAsync],
         (Group::Backlog, true) => vec![Raftmq1, JavaAsync, Raftmq3Sync, JavaSync2],
         (Group::Floor, _) => vec![Raftmq1],
         _ => Vec::new(),
@@ -183,18 +185,18 @@ fn send_name(flush: Flush, size: &str, depth: u32) -> String {
 pub fn works(full: bool) -> Vec<Work> {
     use Case::*;
     let few = vec![Raftmq1, JavaAsync, Raftmq3Sync];
-    let pairs = vec![Raftmq1, JavaAsync, Raftmq3Sync, JavaSync2];
+    let levels = vec![Raftmq1, JavaAsync, Raftmq3Sync, Raftmq3Async];
+    let own = vec![Raftmq1, Raftmq3Sync];
     let mut works = Vec::new();
     for flush in [Flush::Async, Flush::Sync] {
         for (size, size_name) in SIZES {
             for depth in DEPTHS {
                 let (group, cases) = match (flush, size, depth) {
                     (Flush::Async, 1024, 64) => (Group::Send, Some(Case::ALL.to_vec())),
-                    (Flush::Async, 1024, 1) => (Group::Depth, Some(pairs.clone())),
+                    (Flush::Async, 1024, 1) => (Group::Depth, Some(levels.clone())),
                     (Flush::Async, 1024, _) => (Group::Depth, Some(Case::ALL.to_vec())),
-                    (Flush::Async, _, 64) => (Group::Sizes, Some(few.clone())),
                     (Flush::Async, _, _) => (Group::Sizes, None),
-                    (Flush::Sync, 1024, 64 | 1024) => (Group::Flush, Some(pairs.clone())),
+                    (Flush::Sync, 1024, 64 | 1024) => (Group::Flush, Some(few.clone())),
                     (Flush::Sync, _, _) => (Group::Flush, None),
                 };
                 let cases = if full {
@@ -220,67 +222,71 @@ pub fn works(full: bool) -> Vec<Work> {
             "end to end, 64 in flight",
             Pace::Most,
             "--mode end-to-end -w 64",
-            &few,
+            Some(&few),
         ),
         (
             Group::Latency,
             "end to end, half of the maximum",
             Pace::Share(0.5),
             "--mode end-to-end",
-            &few,
+            Some(&few),
+        ),
+        (
+            Group::Latency,
+            "end to end, 10 000 a second",
+            Pace::Rate(10_000),
+            "--mode end-to-end",
+            Some(&few),
         ),
         (
             Group::Latency,
             "16 consumer groups, 64 in flight",
             Pace::Most,
             "--mode end-to-end -w 64 --consumers 16",
-            &few,
+            None,
+        ),
+        (
+            Group::Latency,
+            "30 % of the maximum",
+            Pace::Share(0.3),
+            "",
+            Some(&levels),
         ),
         (
             Group::Scale,
             "10 000 queues, 64 in flight",
             Pace::Most,
             "-t many --topics 1250 -w 64",
-            &few,
+            Some(&own),
         ),
         (
             Group::Scale,
             "1 connection, 1024 in flight",
             Pace::Most,
             "-c 1 -w 1024",
-            &few,
+            Some(&own),
         ),
         (
             Group::Scale,
             "1000 connections, 1024 in flight",
             Pace::Most,
             "-c 1000 -w 1024",
-            &few,
+            Some(&own),
         ),
     ];
-    let quiet = vec![Raftmq1, JavaAsync, Raftmq3Sync, Raftmq3Async];
-    let quiet = (
-        Group::Latency,
-        "30 % of the maximum",
-        Pace::Share(0.3),
-        "",
-        &quiet,
-    );
     works.extend(
         rows.into_iter()
-            .chain([quiet])
-            .map(|(group, name, pace, text, cases)| Work {
-                name: name.to_owned(),
-                group,
-                flush: Flush::Async,
-                cases: if full {
-                    Case::ALL.to_vec()
-                } else {
-                    cases.clone()
-                },
-                pace,
-                size: 1024,
-                flags: flags(text),
+            .filter_map(|(group, name, pace, text, short)| {
+                let all = full.then(|| Case::ALL.to_vec());
+                Some(Work {
+                    name: name.to_owned(),
+                    group,
+                    flush: Flush::Async,
+                    cases: all.or_else(|| short.cloned())?,
+                    pace,
+                    size: 1024,
+                    flags: flags(text),
+                })
             }),
     );
     works.push(Work {
@@ -400,8 +406,8 @@ pub fn rows(full: bool) -> Vec<Row> {
 
 fn metrics(work: &Work) -> &'static [Metric] {
     match (work.pace, work.group) {
-        (Pace::Share(_), _) if work.flags.is_empty() => &[Metric::P50, Metric::P99],
-        (Pace::Share(_), _) => &[Metric::EndToEnd50, Metric::EndToEnd99],
+        (Pace::Share(_) | Pace::Rate(_), _) if work.flags.is_empty() => &[Metric::P50, Metric::P99],
+        (Pace::Share(_) | Pace::Rate(_), _) => &[Metric::EndToEnd50, Metric::EndToEnd99],
         (_, Group::Latency) => &[Metric::Consumed, Metric::EndToEnd50],
         (_, Group::Send) => &[
             Metric::Sends,

@@ -162,16 +162,22 @@ impl Run<'_> {
     async fn load(&self, bed: &mut Bed<'_>, work: &Work, case: Case) -> Result<Value, BenchError> {
         bed.make_room(case).await?;
         let mut flags = work.flags.clone();
-        if let Pace::Share(share) = work.pace {
-            let most = match self.most(case) {
-                Some(most) => most,
-                None => {
-                    let report = self.mqbench(bed, case, 1024, &[]).await?;
-                    figure(&report, "/messages_per_second")?
-                }
-            };
+        let rate = match work.pace {
+            Pace::Most => None,
+            Pace::Rate(rate) => Some(rate),
+            Pace::Share(share) => {
+                let most = match self.most(case) {
+                    Some(most) => most,
+                    None => {
+                        let report = self.mqbench(bed, case, 1024, &[]).await?;
+                        figure(&report, "/messages_per_second")?
+                    }
+                };
+                Some((most * share).max(1.0) as u32)
+            }
+        };
+        if let Some(rate) = rate {
             // A message too late is still sent; what is under way is bounded all the same.
-            let rate = (most * share).max(1.0) as u32;
             flags.extend(["--rate".to_owned(), rate.to_string()]);
             flags.extend(["-w", "4096"].map(str::to_owned));
         }
