@@ -1,5 +1,6 @@
 //! Between openraft's types and protobuf, and the metadata that says who speaks to whom.
 
+use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError};
 use raftmq_proto::raft as pb;
 use raftmq_store::commitlog::format::check_entry;
@@ -62,6 +63,8 @@ pub fn append_from(request: pb::AppendRequest) -> Result<AppendEntriesRequest<Ty
     for bytes in request.entries {
         let damaged = |e: raftmq_store::StoreError| Status::data_loss(e.to_string());
         let header = check_entry(&bytes).map_err(damaged)?;
+        // The log keeps entries in memory for a while; as a slice each would keep the whole buffer it came in.
+        let bytes = Bytes::copy_from_slice(&bytes);
         entries.push(Entry::stored(RawEntry { header, bytes }).map_err(damaged)?);
     }
     Ok(AppendEntriesRequest {
