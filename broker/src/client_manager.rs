@@ -28,8 +28,8 @@ use raftmq_remoting::json;
 use crate::broker::{Broker, perm};
 use crate::call::Call;
 use crate::creation;
+use crate::message_filter::{BadFilter, MessageFilter, is_tag_type};
 use crate::names;
-use crate::pull::is_tag_type;
 use crate::tag_filter::TagFilter;
 
 /// Groups and subscriptions one heartbeat may name: far above any client, far below what hurts.
@@ -67,19 +67,20 @@ impl Client {
 pub struct Subscription {
     pub data: SubscriptionData,
     pub version: i64,
-    /// The filter, or the name of a filter language that is not spoken here.
-    pub filter: Result<TagFilter, String>,
+    /// What it wants, where that can be understood.
+    pub filter: Result<MessageFilter, BadFilter>,
     seen: Instant,
 }
 
 impl Subscription {
     fn new(data: SubscriptionData, seen: Instant) -> Self {
         let filter = if !is_tag_type(&data.expression_type) {
-            Err(data.expression_type.clone())
+            MessageFilter::new(&data.expression_type, Some(&data.sub_string))
         } else if matches!(data.sub_string.as_str(), "" | "*") {
-            Ok(TagFilter::All)
+            Ok(MessageFilter::Tags(TagFilter::All))
         } else {
-            Ok(TagFilter::of_codes(data.code_set.iter().copied().collect()))
+            let codes = data.code_set.iter().copied().collect();
+            Ok(MessageFilter::Tags(TagFilter::of_codes(codes)))
         };
         Self {
             version: data.sub_version,
@@ -533,7 +534,7 @@ pub fn consumer_list(broker: &Arc<Broker>, call: Call) {
 }
 
 /// CHECK_CLIENT_CONFIG: may this consumer filter as it wants to?
-pub fn check_config(_: &Arc<Broker>, call: Call) {
+pub fn check_config(broker: &Arc<Broker>, call: Call) {
     let bytes = call.cmd.body.to_bytes();
     if bytes.is_empty() {
         return call.ok();
@@ -551,8 +552,14 @@ pub fn check_config(_: &Arc<Broker>, call: Call) {
     if is_tag_type(kind) {
         return call.ok();
     }
-    let remark = format!("The broker does not support consumer to filter message by {kind}");
-    call.error(response::SYSTEM_ERROR, remark);
+    if !broker.config().property_filter {
+        let remark = format!("The broker does not support consumer to filter message by {kind}");
+        return call.error(response::SYSTEM_ERROR, remark);
+    }
+    match MessageFilter::new(kind, Some(&body.subscription_data.sub_string)) {
+        Ok(_) => call.ok(),
+        Err(e) => call.error(response::SUBSCRIPTION_PARSE_FAILED, e.to_string()),
+    }
 }
 
 /// Forgets silent clients and expired locks; for the life of the broker.
@@ -621,16 +628,19 @@ mod tests {
         let now = Instant::now();
         assert_eq!(
             Subscription::new(data("T", "*", 1), now).filter,
-            Ok(TagFilter::All)
+            Ok(MessageFilter::Tags(TagFilter::All))
         );
-        let mut sql = data("T", "a > 1", 1);
-        sql.expression_type = "SQL92".into();
-        assert_eq!(Subscription::new(sql, now).filter, Err("SQL92".to_owned()));
+        let sql = |text| SubscriptionData {
+            expression_type: "SQL92".into(),
+            ..data("T", text, 1)
+        };
+        assert!(Subscription::new(sql("a > 1"), now).filter.is_ok());
+        assert!(Subscription::new(sql("a >"), now).filter.is_err());
         let mut tags = data("T", "a", 1);
         tags.code_set.insert(97);
         assert_eq!(
             Subscription::new(tags, now).filter,
-            Ok(TagFilter::of_codes(vec![97]))
+            Ok(MessageFilter::Tags(TagFilter::of_codes(vec![97])))
         );
     }
 }

@@ -427,7 +427,7 @@ settings! {
     short_polling_ms: u64 = "shortPollingTimeMills", 1_000, 1..=60_000;
     /// Whether the 361 form of pulls is served. Default true.
     lite_pull: bool = "litePullMessageEnable", true;
-    /// SQL92 filters. Refused in any case: not available yet. Default false.
+    /// Whether subscriptions may be SQL92 expressions over the properties of messages. Default false.
     property_filter: bool = "enablePropertyFilter", false;
     /// Whether followers serve pulls of committed messages. Default false: they forward them to the master.
     slave_read: bool = "slaveReadEnable", false;

@@ -17,10 +17,6 @@ pub const NOTED: &[(&str, &str)] = &[
         "messages are always indexed by key and unique id",
     ),
     (
-        "enablePropertyFilter",
-        "SQL92 filters are not available yet and are refused",
-    ),
-    (
         "enableAutoInSyncReplicas",
         "ignored: ackQuorum=all waits for the replicas that are in sync, at least minInSyncReplicas",
     ),

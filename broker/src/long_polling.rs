@@ -120,7 +120,7 @@ impl HeldPulls {
         }
         for message in messages {
             let key = (message.topic.clone(), message.queue_id);
-            self.wake_where(&key, |held| held.pull.filter.matches(message.tags_code));
+            self.wake_where(&key, |held| held.pull.filter.may_match(message.tags_code));
         }
     }
 

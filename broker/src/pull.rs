@@ -22,7 +22,7 @@ use crate::creation;
 use crate::forward;
 use crate::kept;
 use crate::long_polling::Held;
-use crate::tag_filter::TagFilter;
+use crate::message_filter::{MessageFilter, is_tag_type};
 
 /// Queue entries looked at for one filtered pull, as in RocketMQ (16000 bytes of consume queue).
 const MAX_FILTERED_ENTRIES: usize = 800;
@@ -62,7 +62,7 @@ impl Refusal {
 /// A pull whose checks are passed.
 pub struct Pull {
     pub header: PullMessageRequestHeader,
-    pub filter: TagFilter,
+    pub filter: MessageFilter,
     topic_sys_flag: i32,
     group_sys_flag: i32,
     slow_broker_id: i64,
@@ -204,7 +204,7 @@ fn check(
 
 fn admit(
     header: PullMessageRequestHeader,
-    filter: TagFilter,
+    filter: MessageFilter,
     topic: &TopicConfig,
     group: &SubscriptionGroupConfig,
 ) -> Pull {
@@ -221,20 +221,18 @@ fn filter(
     broker: &Broker,
     header: &PullMessageRequestHeader,
     group: &SubscriptionGroupConfig,
-) -> Result<TagFilter, Refusal> {
-    let no_filter = |kind: &str| {
+) -> Result<MessageFilter, Refusal> {
+    let allowed = |kind: &str| {
+        if is_tag_type(kind) || broker.config().property_filter {
+            return Ok(());
+        }
         let remark = format!("The broker does not support consumer to filter message by {kind}");
-        Refusal::new(response::SYSTEM_ERROR, remark)
+        Err(Refusal::new(response::SYSTEM_ERROR, remark))
     };
     if header.sys_flag & flag::SUBSCRIPTION != 0 {
-        if let Some(kind) = header
-            .expression_type
-            .as_deref()
-            .filter(|kind| !is_tag_type(kind))
-        {
-            return Err(no_filter(kind));
-        }
-        return TagFilter::parse(header.subscription.as_deref()).map_err(|_| {
+        let kind = header.expression_type.as_deref().unwrap_or_default();
+        allowed(kind)?;
+        return MessageFilter::new(kind, header.subscription.as_deref()).map_err(|_| {
             Refusal::new(
                 response::SUBSCRIPTION_PARSE_FAILED,
                 "parse the consumer's subscription failed",
@@ -263,15 +261,11 @@ fn filter(
         let remark = "the consumer's subscription not latest";
         return Err(Refusal::new(response::SUBSCRIPTION_NOT_LATEST, remark));
     }
-    match &subscription.filter {
-        Ok(filter) => Ok(filter.clone()),
-        Err(kind) => Err(no_filter(kind)),
-    }
-}
-
-/// No type at all means tags.
-pub fn is_tag_type(kind: &str) -> bool {
-    kind.is_empty() || kind == "TAG"
+    allowed(&subscription.data.expression_type)?;
+    subscription.filter.clone().map_err(|_| {
+        let remark = "The broker's consumer filter data is not exist!Your expression may be wrong!";
+        Refusal::new(response::FILTER_DATA_NOT_EXIST, remark)
+    })
 }
 
 /// Reads and answers, or holds the pull when it finds nothing and `may_hold`.
@@ -398,7 +392,7 @@ fn read(broker: &Broker, pull: &Pull, heat: Heat) -> Result<Outcome, StoreError>
         ),
     };
     let count_limit = count_limit.min(h.max_msg_nums.max(1) as usize);
-    let scan = if pull.filter == TagFilter::All {
+    let scan = if pull.filter.wants_all() {
         count_limit
     } else {
         MAX_FILTERED_ENTRIES
@@ -418,7 +412,7 @@ fn read(broker: &Broker, pull: &Pull, heat: Heat) -> Result<Outcome, StoreError>
     let mut parts = Vec::with_capacity(entries.len().min(count_limit));
     let (mut bytes, mut next, mut last_position) = (0, offset, 0);
     for entry in &entries {
-        if pull.filter.matches(entry.tags_code) {
+        if pull.filter.may_match(entry.tags_code) {
             let size = entry.size as usize;
             if !parts.is_empty() && (parts.len() >= count_limit || bytes + size > bytes_limit) {
                 break;
@@ -430,6 +424,10 @@ fn read(broker: &Broker, pull: &Pull, heat: Heat) -> Result<Outcome, StoreError>
                 break;
             }
             match broker.replica.read_queued(&h.topic, h.queue_id, entry) {
+                Ok(record) if !pull.filter.matches(&record) => {
+                    next = entry.queue_offset + 1;
+                    continue;
+                }
                 Ok(record) => parts.push(record),
                 // What lies before the damage is good.
                 Err(StoreError::Corrupt { .. }) if !parts.is_empty() => break,

@@ -36,6 +36,7 @@ public final class Interop {
         SCENARIOS.put("fromwhere", new FromWhere());
         SCENARIOS.put("broadcasting", new Broadcasting());
         SCENARIOS.put("tags", new Tags());
+        SCENARIOS.put("sql", new Sql());
         SCENARIOS.put("pull", new Pull());
         SCENARIOS.put("litepull", new LitePull());
         SCENARIOS.put("query", new Query());
