@@ -34,6 +34,7 @@ use crate::signals::Signals;
 use crate::stats::Stats;
 use crate::stored_properties::Stamps;
 use crate::timer::Claims;
+use crate::transaction;
 
 /// Where to read the end of an explanation; the text RocketMQ's users know.
 pub const FAQ: &str =
@@ -62,6 +63,8 @@ pub struct Broker {
     pub standing: Standing,
     /// Who takes pending timers; held while they are delivered or moved.
     pub timers: tokio::sync::Mutex<Claims>,
+    /// Who ends or checks pending transactions.
+    pub transactions: transaction::Claims,
     pub retention: Retention,
     /// Properties every stored message gets.
     pub stamps: Stamps,

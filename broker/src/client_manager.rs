@@ -30,6 +30,7 @@ use crate::call::Call;
 use crate::creation;
 use crate::message_filter::{BadFilter, MessageFilter, is_tag_type};
 use crate::names;
+use crate::random::random_below;
 use crate::tag_filter::TagFilter;
 
 /// Groups and subscriptions one heartbeat may name: far above any client, far below what hurts.
@@ -205,6 +206,15 @@ impl ClientManager {
             tables.fingerprints.insert(channel.id(), fingerprint);
         }
         !same
+    }
+
+    /// A connection of a producer of this group; another one each time, where there are several.
+    pub fn a_producer(&self, group: &str) -> Option<Channel> {
+        let tables = self.tables.read();
+        let clients = tables.producers.get(group)?;
+        let nth = random_below(i32::try_from(clients.len()).ok()?);
+        let client = clients.values().nth(usize::try_from(nth).ok()?)?;
+        Some(client.channel.clone())
     }
 
     fn remove_producer(&self, group: &str, channel: u64) {

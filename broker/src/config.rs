@@ -415,10 +415,19 @@ settings! {
     max_message_size: usize = "maxMessageSize", 4 << 20, 1024..=(15 << 20);
     /// Delays of levels 1, 2, …: numbers with s, m, h or d. Default RocketMQ's 18 levels.
     delay_levels: DelayLevels = "messageDelayLevel", DelayLevels::default();
-    /// Whether transactional sends are refused. They are in any case: not available yet. Default false.
+    /// Whether transactional sends are refused. Default false.
     reject_transaction: bool = "rejectTransactionMessage", false;
-    /// Whether timers of arbitrary times are taken. They are refused in any case: not available yet. Default true.
+    /// Time before a producer is asked about a transaction that has not ended, ms; a message's CHECK_IMMUNITY_TIME_IN_SECONDS goes
+    /// before. Default 6000, from 0 to a day.
+    transaction_timeout_ms: u64 = "transactionTimeOut", 6_000, 0..=86_400_000;
+    /// How often it is asked before the message goes to TRANS_CHECK_MAX_TIME_TOPIC. Default 15, from 1 to 10000.
+    transaction_check_max: u32 = "transactionCheckMax", 15, 1..=10_000;
+    /// Time between two looks at transactions that have not ended, ms. Default 30000, from 100 to a day.
+    transaction_check_interval_ms: u64 = "transactionCheckInterval", 30_000, 100..=86_400_000;
+    /// Whether messages with TIMER_DELIVER_MS, TIMER_DELAY_SEC or TIMER_DELAY_MS are taken. Default true.
     timer_wheel: bool = "timerWheelEnable", true;
+    /// Longest such delay, seconds. Default 259200 (three days), from 1 to ten years.
+    timer_max_delay_s: i64 = "timerMaxDelaySec", 259_200, 1..=315_360_000;
 
     // ---- pulling ----------------------------------------------------------------------------------------------
     /// Whether pulls without a message wait for one. Default true; false: they wait shortPollingTimeMills.

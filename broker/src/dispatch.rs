@@ -15,7 +15,7 @@ use crate::broker::Broker;
 use crate::call::Call;
 use crate::{
     broker_admin, client_manager, connection_admin, group_admin, lock, message_admin, offset, pull,
-    raft_admin, retention, send, send_back, settings, stats_admin, topic_admin,
+    raft_admin, retention, send, send_back, settings, stats_admin, topic_admin, transaction,
 };
 
 /// Which replica may run a handler.
@@ -96,6 +96,7 @@ pub const TABLE: &[Entry] = &[
         LeaderOnce,
         send_back::send_back,
     ),
+    entry(request::END_TRANSACTION, Leader, transaction::end),
     entry(
         request::GET_CONSUMER_LIST_BY_GROUP,
         // A replica that has just started has not heard of all clients yet.

@@ -60,6 +60,7 @@ mod timer;
 mod timer_moves;
 mod topic_admin;
 mod topic_attributes;
+mod transaction;
 mod trim;
 
 pub use broker::Broker;

@@ -20,6 +20,7 @@ use crate::call::Call;
 use crate::config::Config;
 use crate::timer::{self, blocking};
 use crate::timer_moves;
+use crate::transaction;
 use crate::trim::{Policy, Situation};
 
 /// How often the disk is looked at.
@@ -190,18 +191,21 @@ async fn lead(broker: &Arc<Broker>, policy: &Policy, term: u64, members: usize) 
     }
 }
 
-/// Moves the pending timers before `wanted`. When some have to stay: the last boundary that none of them needs.
+/// Moves the pending timers and half messages before `wanted`. When some have to stay: the last boundary that none of them needs.
 async fn without_timers(
     broker: &Arc<Broker>,
     term: u64,
     wanted: u64,
     now: &Situation<'_>,
 ) -> Option<u64> {
-    if timer_moves::move_all(broker, term, wanted).await {
+    let timers = timer_moves::move_all(broker, term, wanted).await;
+    if timers & transaction::move_all(broker, term, wanted).await {
         return Some(wanted);
     }
     let pending = timer_moves::pending_before(broker, wanted).await?;
-    let first = pending.iter().map(|key| key.physical_offset as u64).min();
+    let half = transaction::first_before(broker, wanted).await?;
+    let timers = pending.iter().map(|key| key.physical_offset as u64);
+    let first = timers.chain(half).min();
     let free = now
         .boundaries
         .iter()
@@ -218,8 +222,9 @@ async fn follow(broker: &Arc<Broker>, policy: &Policy) {
         return;
     };
     // As master it would have to deliver them.
+    let half = transaction::first_before(broker, position).await;
     match timer_moves::pending_before(broker, position).await {
-        Some(pending) if pending.is_empty() => {
+        Some(pending) if pending.is_empty() && half == Some(None) => {
             tracing::warn!(
                 position,
                 used_percent = now.used,
@@ -230,7 +235,7 @@ async fn follow(broker: &Arc<Broker>, policy: &Policy) {
         Some(pending) => tracing::warn!(
             pending = pending.len(),
             used_percent = now.used,
-            "the disk is short, and delayed messages hold the log: the master has to move them first"
+            "the disk is short, and delayed or half messages hold the log: the master has to move them first"
         ),
         None => {}
     }

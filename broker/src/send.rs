@@ -22,7 +22,8 @@ use crate::call::Call;
 use crate::creation;
 use crate::names::{self, DLQ_PREFIX, RETRY_PREFIX};
 use crate::random::random_below;
-use crate::stored_properties::{self, MAX_PROPERTIES, Wishes};
+use crate::stored_properties::{self, MAX_PROPERTIES, Timer, Wishes};
+use crate::transaction;
 
 /// Messages in one batch; a 4 MiB batch of the smallest useful messages stays below.
 pub const MAX_BATCH_MESSAGES: usize = 65_536;
@@ -244,17 +245,19 @@ fn prepare_single(
         _ => 0,
     };
     let consume_retry = reconsume_times > 0 && delay_level > 0;
-    if (wishes.transaction && !consume_retry) || sysflag::transaction_type(header.sys_flag) != 0 {
+    let half = wishes.transaction && !consume_retry;
+    let refused = broker.config().reject_transaction;
+    if (half && refused) || (!half && sysflag::transaction_type(header.sys_flag) != 0) {
         let remark = format!(
             "the broker[{}] sending transaction message is forbidden",
             broker.config().ip1
         );
         return Err(Refusal::new(response::NO_PERMISSION, remark));
     }
-    if wishes.timer && delay_level <= 0 {
-        let remark = "accurate timer message is not enabled, timerWheelEnable is false";
-        return Err(Refusal::new(response::SYSTEM_ERROR, remark));
-    }
+    let timer = match wishes.timer {
+        Some(timer) if delay_level <= 0 && !dead && !half => timer_of(broker, timer)?,
+        _ => None,
+    };
 
     let own_key;
     let unique_key = match wishes.unique_key {
@@ -269,7 +272,16 @@ fn prepare_single(
     let mut drop: &[&str] = &[];
     let (mut target, mut target_queue, told_queue) = (header.topic.clone(), queue_id, queue_id);
     let (real_queue, deliver_at);
-    if dead {
+    if half {
+        real_queue = queue_id.to_string();
+        add.extend(transaction::half_properties(
+            header.topic.as_str(),
+            &real_queue,
+            unique_key,
+        ));
+        (target, target_queue) = transaction::half_target();
+        drop = &[prop::DELAY, prop::TRANSACTION_CHECK_TIMES];
+    } else if dead {
         let group = header
             .topic
             .as_str()
@@ -296,6 +308,16 @@ fn prepare_single(
         ]);
         target = ByteStr::from_static(names::SCHEDULE);
         target_queue = level - 1;
+    } else if let Some(at) = timer {
+        real_queue = queue_id.to_string();
+        deliver_at = at.to_string();
+        add.extend([
+            (prop::REAL_TOPIC, header.topic.as_str()),
+            (prop::REAL_QID, real_queue.as_str()),
+            (prop::TIMER_OUT_MS, deliver_at.as_str()),
+        ]);
+        target = ByteStr::from_static(names::WHEEL_TIMER);
+        target_queue = 0;
     }
     let properties = stored_properties::build(&broker.stamps, sent, drop, &add);
     if properties.len() > MAX_PROPERTIES {
@@ -306,7 +328,8 @@ fn prepare_single(
         topic: target,
         queue_id: target_queue,
         flag: header.flag,
-        sys_flag: header.sys_flag | if multi_tag { sysflag::MULTI_TAGS } else { 0 },
+        sys_flag: header.sys_flag & !sysflag::TRANSACTION_MASK
+            | if multi_tag { sysflag::MULTI_TAGS } else { 0 },
         born_timestamp: header.born_timestamp,
         born_host: call.client,
         store_host: broker.store_host,
@@ -323,6 +346,28 @@ fn prepare_single(
         transaction_id,
         wait: !wishes.no_wait,
     }))
+}
+
+/// When a message with a timer of its own is due; None: now.
+fn timer_of(broker: &Broker, timer: Timer<'_>) -> Result<Option<i64>, Refusal> {
+    let config = broker.config();
+    if !config.timer_wheel {
+        let remark = "accurate timer message is not enabled, timerWheelEnable is false";
+        return Err(Refusal::new(response::SYSTEM_ERROR, remark));
+    }
+    let now = now_ms();
+    let most = config.timer_max_delay_s * 1000;
+    match timer.deliver_at_ms(now) {
+        Some(at) if at <= now => Ok(None),
+        Some(at) if at - now <= most => Ok(Some(at)),
+        _ => {
+            let remark = format!(
+                "timer message illegal, the delay time should not be bigger than the max delay {most}ms; or if set del msg, \
+                 the delay time should be bigger than the current time"
+            );
+            Err(Refusal::new(response::MESSAGE_ILLEGAL, remark))
+        }
+    }
 }
 
 /// A consume retry that was retried often enough goes to the dead letter topic of its group.
@@ -373,7 +418,7 @@ fn prepare_batch(
     {
         return Err(too_big(broker));
     }
-    if wishes.timer {
+    if wishes.timer.is_some() {
         return Err(too_big(broker));
     }
     if wishes.transaction || sysflag::transaction_type(header.sys_flag) != 0 {

@@ -36,6 +36,7 @@ use crate::stats::{self, Stats};
 use crate::stored_properties::Stamps;
 use crate::{
     drain, find_set, first_service, long_polling, raft_gauges, register, retention, timer,
+    transaction,
 };
 
 /// Distance of the second client port below listenPort.
@@ -143,6 +144,7 @@ impl Service {
             tokio::spawn(offset::run(broker.clone())),
             tokio::spawn(client_manager::run(broker.clone())),
             tokio::spawn(timer::run(broker.clone())),
+            tokio::spawn(transaction::run(broker.clone())),
             tokio::spawn(retention::watch_disk(broker.clone())),
             tokio::spawn(retention::run(broker.clone())),
             tokio::spawn(first_service::run(broker.clone())),
@@ -264,6 +266,7 @@ fn make(
         stats: Stats::new(&config),
         standing: Default::default(),
         timers: Default::default(),
+        transactions: Default::default(),
         retention: Default::default(),
         stamps: Stamps::new(&config),
         draining: AtomicBool::new(false),

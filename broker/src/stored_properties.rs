@@ -53,8 +53,42 @@ pub struct Wishes<'a> {
     /// `WAIT=false`: answered when the master holds it.
     pub no_wait: bool,
     pub transaction: bool,
-    /// One of the timers of arbitrary time.
-    pub timer: bool,
+    /// A time of its own, when one is asked for.
+    pub timer: Option<Timer<'a>>,
+}
+
+/// A timer of arbitrary time. Where a message has several, RocketMQ's order decides, as here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer<'a> {
+    DeliverMs(&'a str),
+    DelayMs(&'a str),
+    DelaySec(&'a str),
+    /// Takes another one back: not available yet, so it is no legal timer.
+    Cancel,
+}
+
+impl<'a> Timer<'a> {
+    fn of(name: &str, value: &'a str) -> Option<Self> {
+        match name {
+            names::TIMER_DELIVER_MS => Some(Self::DeliverMs(value)),
+            names::TIMER_DELAY_MS => Some(Self::DelayMs(value)),
+            names::TIMER_DELAY_SEC => Some(Self::DelaySec(value)),
+            names::TIMER_DEL_UNIQKEY => Some(Self::Cancel),
+            _ => None,
+        }
+    }
+
+    /// When it is due, milliseconds since the epoch; None: it says no number.
+    pub fn deliver_at_ms(self, now_ms: i64) -> Option<i64> {
+        match self {
+            Self::DeliverMs(text) => text.parse().ok(),
+            Self::DelayMs(text) => now_ms.checked_add(text.parse().ok()?),
+            Self::DelaySec(text) => {
+                now_ms.checked_add(text.parse::<i64>().ok()?.checked_mul(1000)?)
+            }
+            Self::Cancel => None,
+        }
+    }
 }
 
 impl<'a> Wishes<'a> {
@@ -66,8 +100,11 @@ impl<'a> Wishes<'a> {
                 names::DELAY => wishes.delay = Some(value),
                 names::WAIT => wishes.no_wait = value.eq_ignore_ascii_case("false"),
                 names::TRAN_MSG => wishes.transaction = value.eq_ignore_ascii_case("true"),
-                names::TIMER_DELAY_SEC | names::TIMER_DELAY_MS | names::TIMER_DELIVER_MS => {
-                    wishes.timer = true
+                names::TIMER_DELAY_SEC
+                | names::TIMER_DELAY_MS
+                | names::TIMER_DELIVER_MS
+                | names::TIMER_DEL_UNIQKEY => {
+                    wishes.timer = wishes.timer.max(Timer::of(name, value));
                 }
                 _ => {}
             }

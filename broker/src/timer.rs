@@ -1,6 +1,6 @@
 //! Delivering delayed messages: the master's timer task.
 //!
-//! Delayed messages lie in SCHEDULE_TOPIC_XXXX and are in the applied state as timers. When one is due, the master
+//! Delayed messages lie in SCHEDULE_TOPIC_XXXX, those of arbitrary times in rmq_sys_wheel_timer, and are in the applied state as timers. When one is due, the master
 //! proposes the real message together with the timer's removal, in one entry and only in its own term: either both
 //! happen or neither, and a new master starts from applied state. A timer whose proposal has no known outcome is not
 //! proposed again in the same term. Bounded batches, one proposal under way: who takes timers, to deliver them or to move
@@ -282,7 +282,7 @@ fn restore(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Due {
         );
         return Due::Drop;
     };
-    if broker.state().topic(topic).is_none() || topic == names::SCHEDULE {
+    if broker.state().topic(topic).is_none() || names::forbidden_to_send(topic) {
         tracing::warn!(
             topic,
             position = record.physical_offset(),
@@ -292,18 +292,19 @@ fn restore(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Due {
     }
     let dropped = [prop::DELAY, prop::TIMER_OUT_MS];
     let properties = stored_properties::rebuild(record.properties(), &dropped, &[]);
-    copy_to(broker, bytes, record, (topic, queue_id.max(0)), properties)
+    let target = (topic, queue_id.max(0));
+    Due::Deliver(Box::new(copy(broker, bytes, record, target, properties)))
 }
 
 /// A stored message once more, for another queue and with these properties.
-pub fn copy_to(
+pub fn copy(
     broker: &Broker,
     bytes: &Bytes,
     record: &StoredRecord<'_>,
     (topic, queue_id): (&str, i32),
     properties: Bytes,
-) -> Due {
-    Due::Deliver(Box::new(NewMessage {
+) -> NewMessage {
+    NewMessage {
         topic: ByteStr::from(topic),
         queue_id,
         flag: record.flag(),
@@ -316,7 +317,7 @@ pub fn copy_to(
         body_crc: record.body_crc(),
         body: bytes.slice_ref(record.body()),
         properties,
-    }))
+    }
 }
 
 /// Sleeps until the next timer is due or the timers change.

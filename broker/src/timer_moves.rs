@@ -1,7 +1,7 @@
 //! Delayed messages outlive the log they were written to: before the log gives up a part, the pending timers in it are
 //! written again at its end.
 //!
-//! The same stored message goes to SCHEDULE_TOPIC_XXXX once more, with its time, and the old timer is removed, in one entry
+//! The same stored message goes to its topic once more, with its time, and the old timer is removed, in one entry
 //! and only in the master's own term, as a delivery is ([`crate::timer`]): one of the two pends at any moment. Consumers
 //! see nothing of it.
 
@@ -15,7 +15,6 @@ use raftmq_remoting::message::StoredRecord;
 use raftmq_store::TimerKey;
 
 use crate::broker::Broker;
-use crate::names;
 use crate::timer::{self, Claims, Due, MAX_BATCH, blocking};
 
 /// Deliveries wait while timers are moved: no longer than this at a time.
@@ -127,11 +126,8 @@ async fn move_batch(
 /// The message as it is stored.
 fn again(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Due {
     let properties = bytes.slice_ref(record.properties());
-    timer::copy_to(
-        broker,
-        bytes,
-        record,
-        (names::SCHEDULE, record.queue_id()),
-        properties,
-    )
+    let target = (record.topic(), record.queue_id());
+    Due::Deliver(Box::new(timer::copy(
+        broker, bytes, record, target, properties,
+    )))
 }

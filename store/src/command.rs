@@ -56,6 +56,44 @@ impl TimerKey {
     }
 }
 
+/// A half message whose transaction has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingTransaction {
+    /// Where the half message lies.
+    #[serde(rename = "p")]
+    pub position: i64,
+    /// How often its producers were asked about it.
+    #[serde(rename = "n")]
+    pub checks: u32,
+    /// When it was stored, milliseconds since the epoch.
+    #[serde(rename = "at")]
+    pub since_ms: i64,
+}
+
+impl PendingTransaction {
+    /// Its key in the metadata store.
+    pub fn key(position: i64) -> [u8; 8] {
+        position.to_be_bytes()
+    }
+
+    /// Its value there.
+    pub fn value(&self) -> [u8; 12] {
+        let mut value = [0; 12];
+        value[..4].copy_from_slice(&self.checks.to_be_bytes());
+        value[4..].copy_from_slice(&self.since_ms.to_be_bytes());
+        value
+    }
+
+    /// Reads both back.
+    pub fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
+        Some(Self {
+            position: i64::from_be_bytes(key.try_into().ok()?),
+            checks: u32::from_be_bytes(value.get(..4)?.try_into().ok()?),
+            since_ms: i64::from_be_bytes(value.get(4..12)?.try_into().ok()?),
+        })
+    }
+}
+
 /// A state change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
@@ -120,6 +158,16 @@ pub enum Command {
     TimerDone {
         /// Which.
         keys: Vec<TimerKey>,
+    },
+    /// Forgets half messages; stands in the same entry as what becomes of them.
+    TransactionDone {
+        /// Where they lie.
+        positions: Vec<i64>,
+    },
+    /// Producers are asked about these half messages, which still pend: what is known of them from now on.
+    TransactionChecked {
+        /// With this check counted.
+        pending: Vec<PendingTransaction>,
     },
 }
 

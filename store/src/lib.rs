@@ -24,7 +24,7 @@ mod tests;
 pub mod time_index;
 pub mod vfs;
 
-pub use command::{Command, OffsetCommit, TimerKey};
+pub use command::{Command, OffsetCommit, PendingTransaction, TimerKey};
 pub use error::{Result, StoreError};
 pub use machine::{Applied, Arrived, Effects, Machine};
 pub use store::{Env, Stop, Store};

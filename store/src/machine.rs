@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{StoredRecord, properties, sysflag, tags_code};
-use raftmq_remoting::validate::SCHEDULE_TOPIC;
+use raftmq_remoting::validate::{HALF_TOPIC, SCHEDULE_TOPIC, TIMER_TOPIC};
 
-use crate::command::{Command, TimerKey};
+use crate::command::{Command, PendingTransaction, TimerKey};
 use crate::commitlog::format::{self, EntryKind, Record};
 use crate::commitlog::marks::Mark;
 use crate::commitlog::queue_offsets::QueueOffsets;
@@ -316,6 +316,16 @@ impl Machine {
             self.batch.put(Family::Timers, key.encode(), []);
             effects.touched.timers = true;
         }
+        if view.topic() == HALF_TOPIC {
+            let checks = view.property(properties::TRANSACTION_CHECK_TIMES);
+            let pending = PendingTransaction {
+                position: physical_offset,
+                checks: checks.and_then(|n| n.parse().ok()).unwrap_or(0),
+                since_ms: timestamp,
+            };
+            let key = PendingTransaction::key(physical_offset);
+            self.batch.put(Family::Transactions, key, pending.value());
+        }
         let queue_entry = entry_with(&view, due, tags, physical_offset, bytes.len());
         if Some(entry.header.index) > self.queued {
             self.queue_message(&view, queue_entry)?;
@@ -598,7 +608,7 @@ pub(crate) fn is_queued(sys_flag: i32) -> bool {
 
 /// When a delayed message is due, milliseconds since the epoch.
 fn timer_due(view: &StoredRecord<'_>) -> Option<i64> {
-    if view.topic() != SCHEDULE_TOPIC {
+    if !matches!(view.topic(), SCHEDULE_TOPIC | TIMER_TOPIC) {
         return None;
     }
     view.property(properties::TIMER_OUT_MS)?.parse().ok()

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 pub use raftmq_remoting::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
 
-use crate::command::{Command, OffsetCommit, TimerKey};
+use crate::command::{Command, OffsetCommit, PendingTransaction, TimerKey};
 use crate::error::{Result, StoreError};
 use crate::kv::{self, Batch, Family, Kv};
 
@@ -280,6 +280,29 @@ impl State {
             .map(|key| key.deliver_at_ms))
     }
 
+    /// A transaction that has not ended, by where its half message lies. Reads the metadata store.
+    ///
+    /// # Errors
+    /// [`StoreError::Metadata`].
+    pub fn transaction(&self, position: i64) -> Result<Option<PendingTransaction>> {
+        let key = PendingTransaction::key(position);
+        let value = self.kv.get(Family::Transactions, &key)?;
+        Ok(value.and_then(|value| PendingTransaction::decode(&key, &value)))
+    }
+
+    /// Transactions that have not ended from a position on, the oldest first. Reads the metadata store.
+    ///
+    /// # Errors
+    /// [`StoreError::Metadata`].
+    pub fn transactions(&self, from: i64, limit: usize) -> Result<Vec<PendingTransaction>> {
+        let first = PendingTransaction::key(from);
+        let pairs = self.kv.scan(Family::Transactions, &first, limit)?;
+        let decoded = pairs
+            .iter()
+            .filter_map(|(key, value)| PendingTransaction::decode(key, value));
+        Ok(decoded.collect())
+    }
+
     fn next_version(version: &RwLock<DataVersion>, now_ms: i64) -> DataVersion {
         let mut next = *version.read();
         next.timestamp = now_ms;
@@ -371,6 +394,17 @@ impl State {
                     batch.delete(Family::Timers, key.encode());
                 }
                 touched.timers = true;
+            }
+            Command::TransactionDone { positions } => {
+                for position in positions {
+                    batch.delete(Family::Transactions, PendingTransaction::key(position));
+                }
+            }
+            Command::TransactionChecked { pending } => {
+                for one in pending {
+                    let key = PendingTransaction::key(one.position);
+                    batch.put(Family::Transactions, key, one.value());
+                }
             }
         }
         Ok(())

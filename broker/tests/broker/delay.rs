@@ -93,3 +93,38 @@ async fn many_delayed_messages_arrive_once_each() {
     bodies.dedup();
     assert_eq!(bodies.len(), 300);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timers_of_arbitrary_times() {
+    let broker = TestBroker::start().await;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as i64;
+    let start = Instant::now();
+    let at = |name: &'static str, value: i64| {
+        Send::to("T").properties(&[(name, value.to_string().as_str())])
+    };
+    for (send, body) in [
+        (at("TIMER_DELAY_SEC", 2), "third"),
+        (at("TIMER_DELAY_MS", 700), "first"),
+        (at("TIMER_DELIVER_MS", now + 1_300), "second"),
+        (at("TIMER_DELIVER_MS", now - 5), "now"),
+    ] {
+        let answer = broker.client.invoke(send.body(body).command()).await;
+        assert_eq!(answer.code, 0, "{}", remark(&answer));
+    }
+    assert_eq!(broker.bodies("T", 0, 1).await, ["now"]);
+    assert_eq!(
+        broker.bodies("T", 0, 4).await,
+        ["now", "first", "second", "third"]
+    );
+    let took = start.elapsed();
+    assert!(
+        took >= Duration::from_millis(1_950) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+    let message = records(&broker.pull("T", 1).await).remove(0);
+    assert_eq!(message.property("TIMER_OUT_MS"), None);
+    assert_eq!(message.property("TIMER_DELAY_MS"), Some("700"));
+}

@@ -22,3 +22,4 @@ mod sends;
 mod settings;
 mod short_disk;
 mod topics;
+mod transactions;

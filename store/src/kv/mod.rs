@@ -25,17 +25,20 @@ pub enum Family {
     KvConfig,
     /// `deliver_at_ms physical_offset`, big-endian → empty: delayed messages by due time.
     Timers,
+    /// `physical_offset` of a half message, big-endian → how often it was asked about and since when it lies there.
+    Transactions,
 }
 
 impl Family {
     /// Every family; its place here stands in snapshots: new ones go to the end.
-    pub const ALL: [Family; 6] = [
+    pub const ALL: [Family; 7] = [
         Family::Meta,
         Family::Topics,
         Family::Groups,
         Family::Offsets,
         Family::KvConfig,
         Family::Timers,
+        Family::Transactions,
     ];
 
     /// Name on disk.
@@ -47,6 +50,7 @@ impl Family {
             Family::Offsets => "consumer_offsets",
             Family::KvConfig => "kv_config",
             Family::Timers => "timers",
+            Family::Transactions => "transactions",
         }
     }
 }

@@ -28,7 +28,9 @@ public final class Interop {
     static {
         // the slow ones first, so that they overlap with all the others
         SCENARIOS.put("retry", new Retry());
+        SCENARIOS.put("transactions", new Transactions());
         SCENARIOS.put("delay", new Delay());
+        SCENARIOS.put("timers", new Timers());
         SCENARIOS.put("clustering", new Clustering());
         SCENARIOS.put("orderly", new Orderly());
         SCENARIOS.put("sends", new Sends());

@@ -1,0 +1,273 @@
+//! Half messages: their end, and what happens to those without one.
+
+use std::time::{Duration, Instant};
+
+use raftmq_broker::Config;
+use raftmq_remoting::codes::request;
+use raftmq_remoting::command::RemotingCommand;
+use raftmq_remoting::header::{CheckTransactionStateRequestHeader, SendMessageResponseHeader};
+use raftmq_remoting::message::{StoredRecord, parse_offset_msg_id};
+
+use crate::harness::{Client, Pull, Send, TestBroker, eventually, header, records, remark};
+use crate::replicas::Cluster;
+
+const COMMIT: &str = "8";
+const ROLLBACK: &str = "12";
+
+pub fn half(topic: &str, body: &str) -> Send {
+    Send::to(topic)
+        .with("e", "2")
+        .with("f", "4")
+        .properties(&[
+            ("TRAN_MSG", "true"),
+            ("PGROUP", "PG"),
+            ("KEYS", "k"),
+            ("TAGS", "t"),
+        ])
+        .body(body)
+}
+
+/// Queue offset and position of a half message that was sent.
+pub async fn send_half(client: &Client, send: &Send) -> (i64, i64) {
+    let answer = client.invoke(send.command()).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    let sent: SendMessageResponseHeader = header(&answer);
+    assert_eq!(sent.queue_id, 2, "the queue it is for");
+    let position = parse_offset_msg_id(&sent.msg_id).unwrap().1;
+    (sent.queue_offset, position)
+}
+
+pub async fn end(client: &Client, (offset, position): (i64, i64), how: &str) -> RemotingCommand {
+    let (offset, position) = (offset.to_string(), position.to_string());
+    let ext = [
+        ("producerGroup", "PG"),
+        ("tranStateTableOffset", offset.as_str()),
+        ("commitLogOffset", position.as_str()),
+        ("commitOrRollback", how),
+        ("msgId", "M"),
+    ];
+    client.ask(request::END_TRANSACTION, &ext).await
+}
+
+async fn queue_2(client: &Client, topic: &str) -> Vec<crate::harness::Message> {
+    records(
+        &client
+            .invoke(Pull::of(topic).with("queueId", "2").command())
+            .await,
+    )
+}
+
+async fn announce(client: &Client) {
+    let body = r#"{"clientID":"c","producerDataSet":[{"groupName":"PG"}],"consumerDataSet":[],"heartbeatFingerprint":0}"#;
+    assert_eq!(
+        client.ask_with(request::HEART_BEAT, &[], body).await.code,
+        0
+    );
+}
+
+/// Transactions are asked about at once, three times.
+fn impatient(config: &mut Config) {
+    config.transaction_timeout_ms = 100;
+    config.transaction_check_interval_ms = 200;
+    config.transaction_check_max = 3;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_delivers_once_and_a_rollback_nothing() {
+    let broker = TestBroker::start().await;
+    broker.send("T", "before").await;
+    let first = send_half(&broker.client, &half("T", "one")).await;
+    let second = send_half(&broker.client, &half("T", "two")).await;
+    assert_eq!(second.0, first.0 + 1, "queue offsets of the half messages");
+    assert!(queue_2(&broker.client, "T").await.is_empty());
+    let unknown = end(&broker.client, first, "0").await;
+    assert_eq!(unknown.code, 0);
+    assert!(queue_2(&broker.client, "T").await.is_empty());
+
+    assert_eq!(end(&broker.client, first, COMMIT).await.code, 0);
+    assert_eq!(end(&broker.client, second, ROLLBACK).await.code, 0);
+    let found = queue_2(&broker.client, "T").await;
+    assert_eq!(found.len(), 1);
+    let message = &found[0];
+    assert_eq!((message.body.as_str(), message.flag), ("one", 7));
+    assert_eq!(message.property("TRAN_MSG"), None);
+    assert_eq!(message.property("REAL_TOPIC"), None);
+    assert_eq!(message.property("KEYS"), Some("k"));
+    assert_eq!(message.property("PGROUP"), Some("PG"));
+    assert_eq!(
+        message.property("__transactionId__"),
+        message.property("UNIQ_KEY")
+    );
+
+    for (what, how) in [(first, COMMIT), (second, COMMIT), (first, ROLLBACK)] {
+        let again = end(&broker.client, what, how).await;
+        assert_eq!(
+            (again.code, remark(&again)),
+            (1, "Find prepared transaction message failed")
+        );
+    }
+    assert_eq!(queue_2(&broker.client, "T").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_the_half_message_is_refused() {
+    let broker = TestBroker::start().await;
+    let (offset, position) = send_half(&broker.client, &half("T", "one")).await;
+    let send = broker.send("T", "none").await;
+    let plain: SendMessageResponseHeader = header(&send);
+    let plain = parse_offset_msg_id(&plain.msg_id).unwrap().1;
+    for (what, remarks) in [
+        (
+            (offset + 1, position),
+            "The transaction state table offset wrong",
+        ),
+        ((offset, plain), "Find prepared transaction message failed"),
+        (
+            (offset, 1 << 40),
+            "Find prepared transaction message failed",
+        ),
+        ((offset, -5), "Find prepared transaction message failed"),
+    ] {
+        let answer = end(&broker.client, what, COMMIT).await;
+        assert_eq!((answer.code, remark(&answer)), (1, remarks), "{what:?}");
+    }
+    let (at, table) = (position.to_string(), offset.to_string());
+    let ext = [
+        ("producerGroup", "Other"),
+        ("tranStateTableOffset", table.as_str()),
+        ("commitLogOffset", at.as_str()),
+        ("commitOrRollback", COMMIT),
+        ("msgId", "M"),
+    ];
+    let answer = broker.client.ask(request::END_TRANSACTION, &ext).await;
+    assert_eq!(
+        (answer.code, remark(&answer)),
+        (1, "The producer group wrong")
+    );
+    assert_eq!(end(&broker.client, (offset, position), "7").await.code, 1);
+    assert!(queue_2(&broker.client, "T").await.is_empty());
+    assert_eq!(
+        end(&broker.client, (offset, position), COMMIT).await.code,
+        0
+    );
+    assert_eq!(queue_2(&broker.client, "T").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_is_asked_and_its_answer_counts() {
+    let mut broker = TestBroker::start_with(impatient).await;
+    announce(&broker.client).await;
+    let sent = send_half(&broker.client, &half("T", "asked")).await;
+    let pushed = tokio::time::timeout(Duration::from_secs(10), broker.client.pushes.recv());
+    let question = pushed.await.expect("a question").unwrap();
+    assert_eq!(question.code, request::CHECK_TRANSACTION_STATE);
+    let head: CheckTransactionStateRequestHeader = header(&question);
+    let told = (head.tran_state_table_offset, head.commit_log_offset);
+    assert_eq!((told, head.topic.as_deref()), (sent, Some("T")));
+    let body = question.body.to_bytes();
+    let record = StoredRecord::parse(&body).unwrap();
+    assert_eq!((record.topic(), record.queue_id()), ("T", 2));
+    assert_eq!((record.queue_offset(), record.physical_offset()), sent);
+    assert_eq!(record.body(), b"asked");
+    assert_eq!(record.property("UNIQ_KEY"), head.transaction_id.as_deref());
+    assert_eq!(end(&broker.client, told, COMMIT).await.code, 0);
+    assert_eq!(queue_2(&broker.client, "T").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_never_ends_is_given_up_after_some_checks() {
+    let mut broker = TestBroker::start_with(impatient).await;
+    announce(&broker.client).await;
+    let sent = send_half(&broker.client, &half("T", "never")).await;
+    let immune = half("T", "later").properties(&[
+        ("TRAN_MSG", "true"),
+        ("PGROUP", "PG"),
+        ("CHECK_IMMUNITY_TIME_IN_SECONDS", "600"),
+    ]);
+    let kept = send_half(&broker.client, &immune).await;
+    let given_up = broker.bodies("TRANS_CHECK_MAX_TIME_TOPIC", 0, 1).await;
+    assert_eq!(given_up, ["never"]);
+    let mut questions = 0;
+    while let Ok(question) = broker.client.pushes.try_recv() {
+        questions += u32::from(question.code == request::CHECK_TRANSACTION_STATE);
+    }
+    assert_eq!(questions, 3);
+    assert_eq!(end(&broker.client, sent, COMMIT).await.code, 1);
+    assert_eq!(end(&broker.client, kept, COMMIT).await.code, 0);
+    assert_eq!(queue_2(&broker.client, "T").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_transaction_survives_a_restart() {
+    let mut broker = TestBroker::start().await;
+    let sent = send_half(&broker.client, &half("T", "kept")).await;
+    broker.restart().await;
+    assert!(queue_2(&broker.client, "T").await.is_empty());
+    assert_eq!(end(&broker.client, sent, COMMIT).await.code, 0);
+    broker.restart().await;
+    assert_eq!(queue_2(&broker.client, "T").await.len(), 1);
+    assert_eq!(end(&broker.client, sent, COMMIT).await.code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_master_goes_on_with_it() {
+    let mut cluster = Cluster::start_with(impatient).await;
+    let leader = cluster.wait_for_leader().await;
+    let send = half("T", "moved").properties(&[
+        ("TRAN_MSG", "true"),
+        ("PGROUP", "PG"),
+        ("CHECK_IMMUNITY_TIME_IN_SECONDS", "3"),
+    ]);
+    let sent = send_half(&cluster.client(leader), &send).await;
+    cluster.stop_one(leader).await;
+    let next = cluster.wait_for_leader().await;
+    let mut client = cluster.client(next);
+    announce(&client).await;
+    let pushed = tokio::time::timeout(Duration::from_secs(20), client.pushes.recv());
+    let question = pushed.await.expect("a question").unwrap();
+    let head: CheckTransactionStateRequestHeader = header(&question);
+    assert_eq!((head.tran_state_table_offset, head.commit_log_offset), sent);
+    // Through a follower.
+    let other = cluster.running().map(|(n, _)| n).find(|n| *n != next);
+    let through = cluster.client(other.unwrap());
+    assert_eq!(end(&through, sent, COMMIT).await.code, 0);
+    let found = queue_2(&client, "T").await;
+    assert_eq!(
+        found.iter().map(|m| m.body.as_str()).collect::<Vec<_>>(),
+        ["moved"]
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_message_outlives_the_log_it_was_written_to() {
+    let broker = TestBroker::start_with(|config| {
+        crate::retention::small(config);
+        config.transaction_timeout_ms = 3_600_000;
+    })
+    .await;
+    let old = send_half(&broker.client, &half("T", "old")).await;
+    crate::retention::fill(&broker.client, "Other", 30).await;
+    let answer = broker
+        .client
+        .ask(request::DELETE_EXPIRED_COMMITLOG, &[])
+        .await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    let replica = &broker.service().broker().replica;
+    eventually("the log begins later", || async {
+        replica.log_range().0 > old.1
+    })
+    .await;
+    assert_eq!(end(&broker.client, old, COMMIT).await.code, 1);
+    let pending = replica.state().transactions(0, 10).unwrap();
+    assert_eq!(pending.len(), 1, "{pending:?}");
+    assert!(pending[0].position >= replica.log_range().0);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let answer = end(&broker.client, (old.0 + 1, pending[0].position), COMMIT).await;
+    assert!(
+        Instant::now() < deadline && answer.code == 0,
+        "{}",
+        remark(&answer)
+    );
+    assert_eq!(queue_2(&broker.client, "T").await.len(), 1);
+}
