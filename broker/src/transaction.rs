@@ -23,8 +23,9 @@ use raftmq_remoting::message::stamp;
 use raftmq_remoting::message::{NewMessage, StoredRecord, offset_msg_id, sysflag};
 use raftmq_store::{Command, PendingTransaction};
 
-use crate::broker::{Broker, now_ms};
+use crate::broker::{Broker, now_ms, perm};
 use crate::call::Call;
+use crate::creation::plain_topic;
 use crate::names;
 use crate::stored_properties;
 use crate::timer::{blocking, copy, propose, propose_to_make_room};
@@ -368,12 +369,19 @@ async fn check(broker: &Arc<Broker>, term: u64, batch: Batch) -> bool {
         messages,
         ..
     } = batch;
-    let commands = vec![
-        Command::TransactionChecked { pending: checked },
-        Command::TransactionDone {
+    let mut commands = vec![Command::TransactionChecked { pending: checked }];
+    if !given_up.is_empty() {
+        if broker.state().topic(names::TRANS_CHECK_MAX).is_none() {
+            let config = plain_topic(names::TRANS_CHECK_MAX, 1, perm::READ | perm::WRITE);
+            commands.push(Command::PutTopic {
+                config,
+                now_ms: now_ms(),
+            });
+        }
+        commands.push(Command::TransactionDone {
             positions: given_up,
-        },
-    ];
+        });
+    }
     let outcome = propose(broker, entry(broker, term, messages, commands)).await;
     match outcome {
         Some(Ok(_)) => {
