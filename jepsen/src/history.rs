@@ -82,7 +82,10 @@ impl Recorder {
             value,
         };
         let written = serde_json::to_writer(&mut *out, &event);
-        if let Err(error) = written.map_err(Into::into).and_then(|()| out.write_all(b"\n")) {
+        if let Err(error) = written
+            .map_err(Into::into)
+            .and_then(|()| out.write_all(b"\n"))
+        {
             eprintln!("the history cannot be written: {error}");
         }
     }

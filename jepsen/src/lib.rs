@@ -9,5 +9,6 @@ pub mod bed;
 pub mod checker;
 pub mod history;
 pub mod nemesis;
+pub mod random;
 pub mod sim;
 pub mod workload;
