@@ -7,12 +7,14 @@
 
 pub mod bed;
 pub mod checker;
+pub mod cli;
 pub mod edn;
 pub mod history;
 pub mod nemesis;
 pub mod ops;
 pub mod random;
 pub mod report;
+pub mod run;
 pub mod settings;
 pub mod sim;
 pub mod value;

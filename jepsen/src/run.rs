@@ -114,7 +114,8 @@ async fn play(settings: &mut Settings, ground: &Ground) -> Result<(), BenchError
     if done.is_ok() && settings.servers == Whose::Raftmq && settings.not_whole.is_none() {
         let stores: Vec<_> = (0..settings.replicas).map(|r| bed.store_dir(r)).collect();
         let verdict = tokio::task::spawn_blocking(move || replicas::check(&stores).json()).await;
-        let verdict = verdict.unwrap_or_else(|e| serde_json::json!({"valid?": "unknown", "why": e.to_string()}));
+        let verdict = verdict
+            .unwrap_or_else(|e| serde_json::json!({"valid?": "unknown", "why": e.to_string()}));
         write_json(&ground.dir.join("replicas.json"), &verdict)?;
     }
     done
@@ -145,9 +146,12 @@ async fn phases(
         // Nobody listens only when it has ended already.
         let _ = stop.send(true);
         let driven = driven.await;
-        let summary = driven.map_err(|e| BenchError::Usage(format!("the nemesis failed: {e}")))??;
+        let summary =
+            driven.map_err(|e| BenchError::Usage(format!("the nemesis failed: {e}")))??;
         let counts = summary.counts.iter();
-        settings.happened = counts.map(|(name, c)| (name.clone(), c.took_place.into())).collect();
+        settings.happened = counts
+            .map(|(name, c)| (name.clone(), c.took_place.into()))
+            .collect();
         settings.problems = summary.problems;
         if let Some(failure) = summary.failures.first() {
             settings.harness_failure = Some(failure.clone());
@@ -202,13 +206,17 @@ fn bed_options(settings: &Settings, ground: &Ground) -> Result<BedOptions, Bench
             Ack::All => ("ackQuorum", "all"),
         });
     }
-    let broker = broker.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let broker = broker
+        .into_iter()
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
     Ok(BedOptions {
         replicas: settings.replicas,
         network: needs.iter().any(|n| n.network),
         disks: needs.iter().any(|n| n.disks),
         clocks: needs.iter().any(|n| n.clocks),
-        settings: broker.chain(ground.broker_settings.iter().cloned()).collect(),
+        settings: broker
+            .chain(ground.broker_settings.iter().cloned())
+            .collect(),
         ..BedOptions::new(servers, ground.dir.join(CLUSTER))
     })
 }
@@ -240,7 +248,10 @@ pub fn judge(dir: &Path, how: &Judge) -> Result<Value, BenchError> {
         settings: &settings,
         logs: &logs,
         replicas: read_json(&dir.join("replicas.json")).ok(),
-        porcupine: built.as_ref().map(|()| program.as_path()).map_err(String::as_str),
+        porcupine: built
+            .as_ref()
+            .map(|()| program.as_path())
+            .map_err(String::as_str),
         porcupine_required: how.porcupine_required,
     });
     // It is big and quickly built.

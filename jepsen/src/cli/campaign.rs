@@ -37,9 +37,16 @@ impl Done {
 pub async fn test(args: &[String], sabotage: Option<&str>, dir: &Path) -> Result<Done, BenchError> {
     let own = std::env::current_exe().map_err(BenchError::io("this program"))?;
     let mut command = Command::new(&own);
-    command.arg("test").arg("--dir").arg(dir).args(args).kill_on_drop(true);
+    command
+        .arg("test")
+        .arg("--dir")
+        .arg(dir)
+        .args(args)
+        .kill_on_drop(true);
     match sabotage {
-        Some(sabotage) => command.args(["--sabotage", sabotage]).env(SABOTAGE, sabotage),
+        Some(sabotage) => command
+            .args(["--sabotage", sabotage])
+            .env(SABOTAGE, sabotage),
         None => command.env_remove(SABOTAGE),
     };
     let results = dir.join("results.json");

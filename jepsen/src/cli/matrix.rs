@@ -97,8 +97,18 @@ pub struct MatrixArgs {
 /// `log_kill-leader_flush-async`
 fn name((workload, faults, more): &Config) -> String {
     let text = format!("{workload}_{faults}_{}", more.replace("--", ""));
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-    text.chars().map(plain).collect::<String>().trim_end_matches('_').to_owned()
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    text.chars()
+        .map(plain)
+        .collect::<String>()
+        .trim_end_matches('_')
+        .to_owned()
 }
 
 /// Runs what is not there yet, and writes `summary.md` after each.
@@ -147,7 +157,10 @@ fn table(rows: &[(String, Done)]) -> String {
             Valid::Unknown => "undecided",
             Valid::False => "**no**",
         };
-        let recovered = done.results.get("recovery").and_then(|r| r.get("first-ack-ms"));
+        let recovered = done
+            .results
+            .get("recovery")
+            .and_then(|r| r.get("first-ack-ms"));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -186,7 +199,10 @@ mod tests {
             let (name, option) = fault.split_once(':').unwrap_or((fault, ""));
             let known = catalogue().iter().find(|f| f.name == name);
             let known = known.unwrap_or_else(|| panic!("there is no fault {fault}"));
-            assert!(option.is_empty() || known.options.contains(&option), "{fault}");
+            assert!(
+                option.is_empty() || known.options.contains(&option),
+                "{fault}"
+            );
         }
     }
 }

@@ -140,7 +140,8 @@ fn summary(results: &Value) -> String {
         if Valid::of_json(verdict.get("valid?")) == Valid::True || !verdict.is_object() {
             continue;
         }
-        let short = fields.filter(|(_, v)| !v.is_array() || v.as_array().is_some_and(|a| a.len() < 4));
+        let short =
+            fields.filter(|(_, v)| !v.is_array() || v.as_array().is_some_and(|a| a.len() < 4));
         let short: Vec<_> = short.map(|(k, v)| format!("{k}={v}")).collect();
         lines.push(format!("{name}: {}", short.join(" ")));
     }

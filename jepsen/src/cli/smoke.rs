@@ -15,17 +15,45 @@ type Run = (&'static str, Option<&'static str>, &'static str);
 
 /// Between them: kills, pauses, cut networks, power.
 const RUNS: [Run; 3] = [
-    ("kill-and-pause", None, "--workload log --nemesis kill:leader,pause:leader --flush async --seconds 22"),
-    ("partitions", None, "--workload register --nemesis partition-leader,isolate-leader --seconds 20"),
-    ("power", None, "--workload log --nemesis power:all,power:leader --seconds 22"),
+    (
+        "kill-and-pause",
+        None,
+        "--workload log --nemesis kill:leader,pause:leader --flush async --seconds 22",
+    ),
+    (
+        "partitions",
+        None,
+        "--workload register --nemesis partition-leader,isolate-leader --seconds 20",
+    ),
+    (
+        "power",
+        None,
+        "--workload log --nemesis power:all,power:leader --seconds 22",
+    ),
 ];
 
 /// Each with what shows it.
 const CONTROLS: [Run; 4] = [
-    ("control-ack", Some("ack-before-commit"), "--workload log --nemesis isolate-leader --seconds 14"),
-    ("control-fsync", Some("ignore-fsync"), "--workload log --nemesis power:all --seconds 14"),
-    ("control-vote", Some("forget-vote"), "--workload log --nemesis restart-beside-isolated-leader --seconds 26"),
-    ("control-lease", Some("skip-lease-check"), "--workload max-offset --nemesis isolate-leader --seconds 14"),
+    (
+        "control-ack",
+        Some("ack-before-commit"),
+        "--workload log --nemesis isolate-leader --seconds 14",
+    ),
+    (
+        "control-fsync",
+        Some("ignore-fsync"),
+        "--workload log --nemesis power:all --seconds 14",
+    ),
+    (
+        "control-vote",
+        Some("forget-vote"),
+        "--workload log --nemesis restart-beside-isolated-leader --seconds 26",
+    ),
+    (
+        "control-lease",
+        Some("skip-lease-check"),
+        "--workload max-offset --nemesis isolate-leader --seconds 14",
+    ),
 ];
 
 /// Of all of them.
@@ -54,7 +82,11 @@ pub async fn run(args: &SmokeArgs) -> Result<Valid, BenchError> {
     let (mut worst, mut acked, mut lost, mut caught) = (Valid::True, 0, 0, 0);
     for (name, sabotage, line) in RUNS.iter().chain(&CONTROLS) {
         let seed = args.seed.to_string();
-        let mut words: Vec<String> = line.split(' ').chain(COMMON.split(' ')).map(str::to_owned).collect();
+        let mut words: Vec<String> = line
+            .split(' ')
+            .chain(COMMON.split(' '))
+            .map(str::to_owned)
+            .collect();
         words.extend(["--seed".to_owned(), seed]);
         if args.require_porcupine {
             words.push("--require-porcupine".to_owned());

@@ -161,7 +161,11 @@ pub async fn run(args: TestArgs) -> Result<Valid, BenchError> {
         judge: args.judge.judge(),
     };
     let faults = report::named(&args.nemesis);
-    println!("{} with {faults}, seed {seed}, in {}", args.workload, dir.display());
+    println!(
+        "{} with {faults}, seed {seed}, in {}",
+        args.workload,
+        dir.display()
+    );
     let results = run::test(&settings, &ground).await?;
     let valid = Valid::of_json(results.get("valid?"));
     println!("{}\n{}", super::summary(&results), report::words(valid));
