@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::{Config, SnapshotPolicy};
+use raftmq_store::sabotage::{self, Sabotage};
 
 use crate::error::RaftError;
 use crate::identity::Belongs;
@@ -73,7 +74,7 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     let voters = membership.map_or(belongs.founders.len(), |m| m.voter_ids().count());
     let alone = voters == 1 && belongs.members.len() <= 1;
 
-    let quiet = if inner.used_before && !alone {
+    let quiet = if inner.used_before && !alone && !sabotage::on(Sabotage::ForgetVote) {
         options.election_max
     } else {
         Duration::ZERO

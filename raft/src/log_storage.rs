@@ -25,6 +25,7 @@ use raftmq_store::StoreError;
 use raftmq_store::commitlog::draft::Draft;
 use raftmq_store::commitlog::writer::Done;
 use raftmq_store::commitlog::{CommitLog, EntryId};
+use raftmq_store::sabotage::{self, Sabotage};
 use raftmq_store::snapshots::Snapshots;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -203,11 +204,21 @@ impl RaftLogReader<TypeConfig> for LogStorage {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self
+        let mut vote = self
             .log
             .vote()
             .map(|bytes| decode_vote(&bytes))
-            .transpose()?)
+            .transpose()?;
+        if sabotage::on(Sabotage::ForgetVote)
+            && let Some(vote) = &mut vote
+        {
+            vote.leader_id = LeaderId {
+                term: vote.leader_id.term.saturating_sub(1),
+                voted_for: 0,
+            };
+            vote.committed = false;
+        }
+        Ok(vote)
     }
 }
 
@@ -336,7 +347,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             callback.io_completed(result.map_err(io::Error::other));
             // With too much that is not committed, the leader's word alone does not count: those sends wait for the commit.
             let bounded = || log.uncommitted() <= most.load(Ordering::Relaxed);
-            if persisted && !tickets.is_empty() && bounded() && lease.is_valid() {
+            let may = || bounded() && lease.is_valid() || sabotage::on(Sabotage::AckBeforeCommit);
+            if persisted && !tickets.is_empty() && may() {
                 tickets
                     .iter()
                     .for_each(|ticket| ticket.persisted_under_lease());
