@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use raftmq_benches::BenchError;
+use raftmq_benches::stop::StopSignal;
 use serde_json::Value;
 
 use crate::checker::verdict::Valid;
@@ -77,18 +78,40 @@ struct StoredArgs {
     judge: JudgeArgs,
 }
 
-/// Does what the command line says.
+/// Does what the command line says. Everything that was started ends before this returns, when it is interrupted, too.
 pub async fn main() -> ExitCode {
-    let done = match Cli::parse().what {
+    let cli = Cli::parse();
+    let done = match StopSignal::new() {
+        Ok(mut stop) => tokio::select! {
+            done = run(cli.what) => done,
+            () = stop.received() => Err(BenchError::Usage("interrupted".to_owned())),
+        },
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(Valid::True) => ExitCode::SUCCESS,
+        Ok(Valid::False) => ExitCode::FAILURE,
+        Ok(Valid::Unknown) => ExitCode::from(UNDECIDED),
+        Err(error) => {
+            eprintln!("raftmq-jepsen: {error}");
+            ExitCode::from(UNDECIDED)
+        }
+    }
+}
+
+async fn run(what: What) -> Result<Valid, BenchError> {
+    match what {
         What::Test(args) => test::run(*args).await,
-        What::Check(args) => check(&args).map(|valid| {
+        What::Check(args) => {
+            let valid = check(&args)?;
             println!("{}", report::words(valid));
-            valid
-        }),
-        What::Report(args) => check(&args).map(|_| {
+            Ok(valid)
+        }
+        What::Report(args) => {
+            check(&args)?;
             println!("{}", args.dir.join("report.html").display());
-            Valid::True
-        }),
+            Ok(Valid::True)
+        }
         What::Faults => {
             faults();
             Ok(Valid::True)
@@ -101,15 +124,6 @@ pub async fn main() -> ExitCode {
         }
         What::Matrix(args) => matrix::run(&args).await,
         What::Smoke(args) => smoke::run(&args).await,
-    };
-    match done {
-        Ok(Valid::True) => ExitCode::SUCCESS,
-        Ok(Valid::False) => ExitCode::FAILURE,
-        Ok(Valid::Unknown) => ExitCode::from(UNDECIDED),
-        Err(error) => {
-            eprintln!("raftmq-jepsen: {error}");
-            ExitCode::from(UNDECIDED)
-        }
     }
 }
 

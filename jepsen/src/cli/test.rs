@@ -8,7 +8,7 @@ use raftmq_benches::BenchError;
 use raftmq_benches::cluster::own_bin_dir;
 use raftmq_benches::programs::key_value;
 
-use super::JudgeArgs;
+use super::{JudgeArgs, campaign};
 use crate::checker::verdict::Valid;
 use crate::report;
 use crate::run::{self, Ground};
@@ -98,7 +98,7 @@ pub struct TestArgs {
     bin_dir: Option<PathBuf>,
 
     /// The folder benches of the sources, for Java servers.
-    #[arg(long, default_value = "benches")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches"))]
     scripts: PathBuf,
 
     /// Keeps the servers' data even of a run that is not invalid.
@@ -118,8 +118,7 @@ pub async fn run(args: TestArgs) -> Result<Valid, BenchError> {
     if let Some(sabotage) = &args.sabotage
         && std::env::var(SABOTAGE).as_ref() != Ok(sabotage)
     {
-        let why = format!("--sabotage {sabotage} needs the variable {SABOTAGE}={sabotage}");
-        return Err(BenchError::Usage(why));
+        return campaign::again(sabotage).await;
     }
     let seed = args.seed.unwrap_or_else(any_seed);
     let settings = Settings {
