@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use crate::clock;
 use raftmq_store::sabotage::{self, Sabotage};
 
 /// When a majority last acknowledged this leader.
@@ -73,7 +75,7 @@ impl Lease {
             State::NotLeader => false,
             _ if skip => true,
             State::Alone => true,
-            State::Leader { acknowledged } => acknowledged.elapsed() < self.length,
+            State::Leader { acknowledged } => clock::since(acknowledged) < self.length,
         }
     }
 }

@@ -16,7 +16,6 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -50,6 +49,8 @@ pub struct LogStorage {
     async_max_uncommitted: Arc<AtomicU64>,
     /// Index of the last entry.
     appended: watch::Sender<u64>,
+    /// The wall clock.
+    now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
 impl LogStorage {
@@ -61,6 +62,7 @@ impl LogStorage {
         catch_up_rate: u64,
         stamped: Arc<AtomicU64>,
         async_max_uncommitted: Arc<AtomicU64>,
+        now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
     ) -> Self {
         let last = log.bounds().1.map_or(0, |last| last.index);
         Self {
@@ -71,18 +73,13 @@ impl LogStorage {
             catch_up: Arc::new(Throttle::new(catch_up_rate)),
             stamped,
             async_max_uncommitted,
+            now_ms,
         }
     }
 
     /// Follows the index of the last entry.
     pub fn appended(&self) -> watch::Receiver<u64> {
         self.appended.subscribe()
-    }
-
-    fn now_ms() -> i64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as i64)
     }
 }
 
@@ -261,8 +258,7 @@ impl LogStorage {
                 // Behind what is in memory: files are read beside the async threads.
                 let log = self.log.clone();
                 let read =
-                    tokio::task::spawn_blocking(move || log.read_entries(from, to, max_bytes))
-                        .await;
+                    crate::blocking::run(move || log.read_entries(from, to, max_bytes)).await;
                 let entries = read.map_err(io::Error::other)??;
                 if throttled {
                     let bytes = entries.iter().map(|e| e.bytes.len() as u64).sum();
@@ -309,7 +305,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let now_ms = Self::now_ms();
+        let now_ms = (self.now_ms)();
         let mut batch = self.log.append();
         let mut tickets = Vec::new();
         let mut newest = None;
