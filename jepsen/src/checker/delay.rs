@@ -15,17 +15,19 @@ const SKEW_MS: u64 = 20;
 
 /// See the module.
 pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
-    let mut arrived: HashMap<u64, u64> = HashMap::new();
+    // When, and whether only the final reads had it, which come late to all of them.
+    let mut arrived: HashMap<u64, (u64, bool)> = HashMap::new();
     for poll in &ops.polls {
         for (_, value) in ops.found(poll) {
-            let first = arrived.entry(*value).or_insert(poll.span.completed);
-            *first = poll.span.completed.min(*first);
+            let this = (poll.span.completed, poll.last);
+            let first = arrived.entry(*value).or_insert(this);
+            *first = this.min(*first);
         }
     }
     let mut found = Anomalies::default();
     let (mut delivered, mut latest_ms, mut late) = (0_u64, 0_u64, Vec::new());
     for send in ops.sends.iter().filter(|s| s.delay_ms > 0) {
-        let Some(arrived) = arrived.get(&send.value) else {
+        let Some((arrived, at_last)) = arrived.get(&send.value) else {
             if send.outcome == Outcome::Ok {
                 found.add(
                     "lost",
@@ -42,7 +44,7 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
                 || json!({"v": send.value, "delay-ms": send.delay_ms, "waited-ms": waited}),
             );
         }
-        if send.outcome == Outcome::Ok {
+        if send.outcome == Outcome::Ok && !at_last {
             let due = send.span.completed / 1_000_000 + u64::from(send.delay_ms);
             let by = (arrived / 1_000_000).saturating_sub(due);
             latest_ms = latest_ms.max(by);
