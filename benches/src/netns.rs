@@ -342,7 +342,8 @@ mod tests {
 
     fn pings(all: &Namespaces, from: usize, to: &str) -> bool {
         // bash's own way to connect: refused at once when packets pass, silence when not.
-        let script = format!("timeout 1 bash -c '</dev/tcp/{to}/9' 2>/dev/null; [ $? -ne 124 ]\n");
+        let script =
+            format!("timeout 1 bash -c '</dev/tcp/{to}/9' 2>/dev/null || [ $? -ne 124 ]\n");
         within(&all.name(from), &script).is_ok()
     }
 

@@ -145,7 +145,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Takes all the room there is; so many bytes were left.
+    /// Takes all the room there is, and tells how many bytes that were.
     ///
     /// # Errors
     /// I/O.
@@ -154,19 +154,19 @@ impl Disk {
         let failed = |e: rustix::io::Errno| BenchError::io(&path)(e.into());
         let file = File::options().create(true).append(true).open(&path);
         let file = file.map_err(BenchError::io(&path))?;
-        let mut filled = 0;
+        let before = self.room()?;
         // What is freed while this goes on is taken, too; a file's own bookkeeping takes a little.
         for piece in [64 << 20, 1 << 20, 4096_u64] {
             loop {
                 let length = file.metadata().map_err(BenchError::io(&path))?.len();
                 match fallocate(&file, FallocateFlags::empty(), length, piece) {
-                    Ok(()) => filled += piece,
+                    Ok(()) => {}
                     Err(rustix::io::Errno::NOSPC) => break,
                     Err(error) => return Err(failed(error)),
                 }
             }
         }
-        Ok(filled)
+        Ok(before.saturating_sub(self.room()?))
     }
 
     /// Gives it back.

@@ -1,7 +1,6 @@
 //! Files that rot: bits of them flip, their ends go missing. Which files of a store belong to which kind.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -88,12 +87,17 @@ impl FileKind {
     }
 }
 
+/// The end of a file may never have been committed, and become something else.
+const TAIL: usize = 1 << 20;
+
 /// A byte that is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flip {
     pub path: PathBuf,
     pub offset: u64,
     pub was: u8,
+    /// It was near the end of what was written.
+    pub late: bool,
 }
 
 impl Flip {
@@ -128,6 +132,7 @@ pub fn flip(path: &Path, random: &mut Random) -> Result<Vec<Flip>, BenchError> {
             path: path.to_owned(),
             offset: offset as u64,
             was: bytes[offset],
+            late: offset + TAIL > used,
         };
         file.write_all_at(&[new], flip.offset)
             .map_err(BenchError::io(path))?;
@@ -136,17 +141,22 @@ pub fn flip(path: &Path, random: &mut Random) -> Result<Vec<Flip>, BenchError> {
     Ok(flips)
 }
 
-/// Takes the end of a file away; so many bytes that were not zero are gone.
+/// Takes the end of a file away. The first byte of it that was not zero, if there was one, stands for all.
 ///
 /// # Errors
 /// I/O.
-pub fn truncate(path: &Path, random: &mut Random) -> Result<usize, BenchError> {
-    let (mut file, bytes) = read(path)?;
+pub fn truncate(path: &Path, random: &mut Random) -> Result<Option<Flip>, BenchError> {
+    let (file, bytes) = read(path)?;
     let used = used(&bytes);
     let left = random.below(used);
     file.set_len(left as u64).map_err(BenchError::io(path))?;
-    file.flush().map_err(BenchError::io(path))?;
-    Ok(used - left)
+    let first = bytes[left..used].iter().position(|b| *b != 0);
+    Ok(first.map(|first| Flip {
+        path: path.to_owned(),
+        offset: (left + first) as u64,
+        was: bytes[left + first],
+        late: left + first + TAIL > used,
+    }))
 }
 
 fn read(path: &Path) -> Result<(File, Vec<u8>), BenchError> {
@@ -193,9 +203,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         fs::write(&path, vec![7_u8; 1000]).unwrap();
-        let gone = truncate(&path, &mut Random::new(3)).unwrap();
-        assert!(gone > 0);
-        assert_eq!(fs::metadata(&path).unwrap().len(), 1000 - gone as u64);
+        let gone = truncate(&path, &mut Random::new(3)).unwrap().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), gone.offset);
+        assert!(gone.was == 7 && !gone.is_repaired());
+        fs::write(&path, [0; 1000]).unwrap();
+        assert_eq!(truncate(&path, &mut Random::new(3)).unwrap(), None);
     }
 
     #[test]

@@ -21,8 +21,9 @@ fn kind(turn: &Turn) -> Result<&'static FileKind, BenchError> {
 }
 
 /// What was done to a file.
+#[derive(Default)]
 struct Damage {
-    /// `00000000: 3 bits`, empty when nothing was done.
+    /// Empty when nothing was done.
     words: String,
     flips: Vec<Flip>,
 }
@@ -33,28 +34,21 @@ fn damage(
     random: &mut Random,
     flips: bool,
 ) -> Result<Damage, BenchError> {
-    let files = kind.files(store)?;
-    let Some(path) = random.choose(&files) else {
-        return Ok(Damage {
-            words: String::new(),
-            flips: Vec::new(),
-        });
-    };
-    let name = path.strip_prefix(store).unwrap_or(path).display();
-    let (words, flips) = if flips {
-        let flips = flip(path, random)?;
-        let words = match flips.len() {
-            0 => String::new(),
-            n => format!("{name}: {n} bits from {} on", flips[0].offset),
+    let mut files = kind.files(store)?;
+    random.shuffle(&mut files);
+    // A segment that was made for later has nothing in it.
+    for path in files {
+        let name = path.strip_prefix(store).unwrap_or(&path).display();
+        let (what, flips) = match flips {
+            true => ("bits flipped", flip(&path, random)?),
+            false => ("the end is gone", Vec::from_iter(truncate(&path, random)?)),
         };
-        (words, flips)
-    } else {
-        match truncate(path, random)? {
-            0 => (String::new(), Vec::new()),
-            n => (format!("{name}: {n} bytes"), Vec::new()),
+        if let Some(from) = flips.iter().map(|f| f.offset).min() {
+            let words = format!("{name}: {what} from {from} on");
+            return Ok(Damage { words, flips });
         }
-    };
-    Ok(Damage { words, flips })
+    }
+    Ok(Damage::default())
 }
 
 async fn rot(scene: &Scene, turn: &Turn, flips: bool) -> Result<Took, BenchError> {
@@ -69,10 +63,8 @@ async fn rot(scene: &Scene, turn: &Turn, flips: bool) -> Result<Took, BenchError
     scene.bed.start_replicas(&[target]).await?;
     scene.hold(turn.hold).await;
     // What is derived is made anew, not repaired byte by byte.
-    let flips = match kind.name {
-        "segment" => damage.flips,
-        _ => Vec::new(),
-    };
+    let mut flips = damage.flips;
+    flips.retain(|flip| kind.name == "segment" && !flip.late);
     let told = recover(scene, turn, target, flips).await?;
     scene.heal(turn, &[target], told);
     Ok(Took::when(
@@ -131,14 +123,14 @@ async fn recover(
     mut flips: Vec<Flip>,
 ) -> Result<&'static str, BenchError> {
     let deadline = Instant::now() + REPAIR_LIMIT;
-    let mut told = "repaired";
+    let mut told = "whole";
     loop {
         if let Some(end) = scene.bed.wait_ended(target, Duration::ZERO).await? {
             let refused = end.code.is_some_and(|c| c != 0) && !end.words.contains("panicked");
             if !refused {
                 scene.problem(&format!("after {}: {}", turn.name, end.words));
             }
-            if told != "repaired" {
+            if told != "whole" {
                 scene.problem(&format!("with an empty directory: {}", end.words));
                 return Ok("ended again");
             }
@@ -148,7 +140,7 @@ async fn recover(
             scene.bed.start_replicas(&[target]).await?;
         }
         let missing = scene.bed.missing_of(target).await;
-        flips.retain(|flip| told == "repaired" && !flip.is_repaired());
+        flips.retain(|flip| told == "whole" && !flip.is_repaired());
         if missing.is_none() && flips.is_empty() {
             return Ok(told);
         }

@@ -115,16 +115,18 @@ pub async fn partition_ring(scene: &Scene, turn: &Turn) -> Result<Took, BenchErr
     for_a_while(scene, turn, &[], pairs, &detail).await
 }
 
-/// Two groups and one replica that both reach.
+/// Two groups and one replica that both reach. That is no leader: followers have nothing to say to each other.
 pub async fn bridge(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
+    let mut random = turn.random();
+    let leader = scene.leader(&mut random).await;
     let mut all: Vec<_> = (0..scene.bed.replicas()).collect();
-    turn.random().shuffle(&mut all);
-    let Some((bridge, rest)) = all.split_first() else {
-        return Ok(Took::when(false, "there are no replicas"));
-    };
-    let (less, more) = rest.split_at(rest.len() / 2);
+    all.retain(|replica| *replica != leader);
+    let bridge = all.swap_remove(random.below(all.len()));
+    all.push(leader);
+    random.shuffle(&mut all);
+    let (less, more) = all.split_at(all.len() / 2);
     let detail = format!("{less:?} - {bridge} - {more:?}");
-    for_a_while(scene, turn, &[*bridge], between(less, more), &detail).await
+    for_a_while(scene, turn, &[bridge], between(less, more), &detail).await
 }
 
 /// One replica hears nobody, or nobody hears it; sometimes that holds for clients, too.
