@@ -1,5 +1,5 @@
 # Names for what a person types. Everything honours CARGO_TARGET_DIR.
-.PHONY: build test lint fmt demo serve interop failover bench bench-compare bench-store bench-cold-reads bench-catch-up failover-bench clean
+.PHONY: build test lint fmt demo serve interop failover bench bench-compare bench-store bench-cold-reads bench-catch-up failover-bench jepsen-smoke jepsen clean
 
 build:            ## binaries mqbroker, mqnamesrv and the tools
 	cargo build --release --workspace
@@ -28,5 +28,9 @@ bench-catch-up:   ## a replica that was away, and what its return costs
 	./benches/catch-up
 failover-bench:   ## the leader killed KILLS times (50) at half load: how long the set takes no messages
 	./benches/failover --kills $(or $(KILLS),50)
+jepsen-smoke:     ## clusters under faults, and controls that must fail: six minutes; root
+	./jepsen/run smoke $(if $(DIR),--dir $(DIR))
+jepsen:           ## every kind of fault, three hours; goes on where it was interrupted; root
+	./jepsen/run matrix --dir $(or $(DIR),/tmp/raftmq-jepsen/matrix)
 clean:
 	cargo clean

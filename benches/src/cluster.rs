@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use raftmq_client::{Admin, ClientConfig};
 
 use crate::error::BenchError;
-use crate::netns::Namespaces;
+use crate::netns::{IP, Namespaces};
 use crate::process::ServerProcess;
 pub use crate::programs::CLUSTER_NAME;
 use crate::programs::{Launch, Seat, Servers};
@@ -49,6 +49,9 @@ pub struct ClusterOptions {
     pub namespaces: Option<Arc<Namespaces>>,
     /// Our replicas listen for each other so many ports above the one they tell, where something passes everything on.
     pub peers_listen_behind: u16,
+    /// A command for each broker that gets the broker's program and arguments as its own last ones and ends as that program;
+    /// brokers without one are started directly.
+    pub wrappers: Vec<Vec<String>>,
 }
 
 /// The directory this program was started from, where its servers are, too.
@@ -157,22 +160,34 @@ impl ClusterOptions {
             settings.push(("peerListenPort".to_owned(), behind.to_string()));
         }
         let mut launch = self.servers.broker(&seat, &settings);
-        if self.namespaces.is_some() {
-            launch.inside(&Namespaces::name(first + replica));
+        if let Some(wrapper) = self.wrappers.get(first + replica) {
+            launch.wrap(wrapper);
+        }
+        if let Some(namespaces) = &self.namespaces {
+            let name = namespaces.name(first + replica);
+            launch.wrap(&[IP, "netns", "exec", &name].map(str::to_owned));
         }
         Some((format!("{host}:{port}"), launch))
     }
 
+    /// Writes the settings and starts the program.
+    fn start(&self, name: String, launch: Launch) -> Result<ServerProcess, BenchError> {
+        let file = self.dir.join(format!("{name}.conf"));
+        std::fs::write(&file, &launch.settings).map_err(BenchError::io(&file))?;
+        let log = self.dir.join("logs").join(format!("{name}.log"));
+        ServerProcess::start(launch.program(name, &file, log))
+    }
+
     fn host(&self, broker: usize) -> String {
         match &self.namespaces {
-            Some(_) => Namespaces::host(broker),
+            Some(all) => all.host(broker),
             None => LOOPBACK.to_owned(),
         }
     }
 
     fn namesrv_host(&self) -> String {
         match &self.namespaces {
-            Some(_) => Namespaces::own_host(),
+            Some(all) => all.own_host(),
             None => LOOPBACK.to_owned(),
         }
     }
@@ -218,12 +233,7 @@ impl Cluster {
         options.check_ports()?;
         let logs = options.dir.join("logs");
         std::fs::create_dir_all(&logs).map_err(BenchError::io(&logs))?;
-        let start = |name: String, launch: Launch| {
-            let file = options.dir.join(format!("{name}.conf"));
-            std::fs::write(&file, &launch.settings).map_err(BenchError::io(&file))?;
-            let log = logs.join(format!("{name}.log"));
-            ServerProcess::start(launch.program(name, &file, log))
-        };
+        let start = |name, launch| options.start(name, launch);
         let launch =
             options
                 .servers
@@ -302,8 +312,35 @@ impl Cluster {
         std::fs::write(&file, kept).map_err(BenchError::io(file))
     }
 
+    /// Starts one more broker for the only set, which has no list of replicas and finds the set through the name server. Nothing
+    /// else here counts it as a replica.
+    ///
+    /// # Errors
+    /// There is no room for it, or it cannot be started.
+    pub fn start_spare(&self) -> Result<Broker, BenchError> {
+        let replica = self.options.replicas;
+        let name = format!("{}-n{replica}", set_name(0));
+        let made = self.options.broker(&name, 0, replica);
+        let Some((addr, mut launch)) = made.filter(|_| self.options.sets == 1) else {
+            return Err(BenchError::Usage(format!("no room for {name}")));
+        };
+        let settings = launch.settings.lines();
+        let kept = settings.filter(|line| !line.starts_with("raftPeers="));
+        launch.settings = kept.map(|line| format!("{line}\n")).collect();
+        Ok(Broker {
+            set: set_name(0),
+            addr,
+            process: self.options.start(name, launch)?,
+        })
+    }
+
     /// Ends everything in order: brokers, then the name server. What does not end by itself is killed.
     pub fn stop(mut self) {
+        self.end();
+    }
+
+    /// As [`Self::stop`]; what is asked of the cluster afterwards fails.
+    pub fn end(&mut self) {
         let deadline = Instant::now() + STOP_GRACE;
         self.brokers.iter().for_each(|b| b.process.ask_to_stop());
         for broker in &mut self.brokers {
@@ -331,6 +368,7 @@ mod tests {
             settings: Vec::new(),
             namespaces: None,
             peers_listen_behind: 0,
+            wrappers: Vec::new(),
         }
     }
 

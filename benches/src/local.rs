@@ -75,7 +75,7 @@ impl LocalStore {
 
     /// Starts what a replica does every second: checkpoints, snapshots, merges. The log is not scrubbed.
     pub fn keep_house(&mut self) {
-        let mut keeper = Housekeeper::new(&self.store, 0);
+        let mut keeper = Housekeeper::new(&self.store, 0, Instant::now());
         let (stop, stopped) = channel();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(housekeeping::TICK) == Err(RecvTimeoutError::Timeout) {

@@ -4,7 +4,6 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::netns::IP;
 use crate::process::Program;
 
 /// Name of a cluster of ours in routes and `mqadmin`; the Java one has the same, so that tools need not care.
@@ -50,10 +49,13 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Has it run in a network namespace.
-    pub fn inside(&mut self, namespace: &str) {
-        let program = text(&std::mem::replace(&mut self.path, IP.into()));
-        let before = ["netns", "exec", namespace, &program].map(str::to_owned);
+    /// Has it started by another command: a program and its arguments, which the present ones follow.
+    pub fn wrap(&mut self, command: &[String]) {
+        let Some((program, args)) = command.split_first() else {
+            return;
+        };
+        let inner = text(&std::mem::replace(&mut self.path, program.into()));
+        let before = args.iter().cloned().chain([inner]);
         self.args.splice(0..0, before);
     }
 

@@ -53,7 +53,15 @@ struct Args {
     accept_data_loss: bool,
 }
 
-fn main() -> ExitCode {
+/// A broker that can be told to lose messages has a name that says so.
+const _: () = assert!(
+    !raftmq_store::sabotage::BUILT_IN
+        || matches!(env!("CARGO_BIN_NAME").as_bytes(), b"mqbroker-sabotaged"),
+    "mqbroker is not built with the feature sabotage: build mqbroker-sabotaged"
+);
+
+/// See the module's text.
+pub fn main() -> ExitCode {
     let args = Args::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     tracing_subscriber::fmt()
@@ -62,6 +70,11 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     abort_on_panic();
+    #[cfg(feature = "sabotage")]
+    if let Err(e) = raftmq_store::sabotage::choose_from_environment() {
+        eprintln!("mqbroker: {e}");
+        return ExitCode::FAILURE;
+    }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -1,11 +1,13 @@
-//! What happened, in the order of one clock: operations of clients, and faults.
+//! What happened, in the order of one clock: operations of clients, and faults. A history is a file of JSON lines.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+/// Bytes that wait for the file: at ten thousand operations a second a write every few milliseconds.
+const BUFFER: usize = 64 * 1024;
 
 /// What an event is about an operation: its start, or how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Process {
+    /// One thread of a client. It has one operation at a time, and is given up after one of unknown outcome.
     Client(u32),
     Nemesis(NemesisName),
 }
@@ -38,7 +41,7 @@ pub enum NemesisName {
 
 /// One line of a history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Event {
+pub struct Event<V> {
     /// Nanoseconds since the run began.
     pub time: u64,
     pub process: Process,
@@ -46,13 +49,30 @@ pub struct Event {
     pub kind: Kind,
     /// `send`, `poll`, `kill-leader`.
     pub f: String,
-    pub value: Value,
+    pub value: V,
+}
+
+/// The same, to be written.
+#[derive(Serialize)]
+struct Written<'a, V> {
+    time: u64,
+    process: Process,
+    #[serde(rename = "type")]
+    kind: Kind,
+    f: &'a str,
+    value: V,
 }
 
 /// Takes events of all tasks of a run and writes them as JSON lines.
 pub struct Recorder {
     began: Instant,
-    out: Mutex<Box<dyn Write + Send>>,
+    out: Mutex<Out>,
+}
+
+struct Out {
+    file: BufWriter<Box<dyn Write + Send>>,
+    /// The first failure: the history is not whole then.
+    failed: Option<String>,
 }
 
 impl Recorder {
@@ -60,8 +80,16 @@ impl Recorder {
     pub fn new(out: Box<dyn Write + Send>) -> Self {
         Self {
             began: Instant::now(),
-            out: Mutex::new(out),
+            out: Mutex::new(Out {
+                file: BufWriter::with_capacity(BUFFER, out),
+                failed: None,
+            }),
         }
+    }
+
+    /// Nanoseconds since the run began.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Notes a fault or its healing. `targets` are replicas.
@@ -71,22 +99,34 @@ impl Recorder {
     }
 
     /// Notes an event of now.
-    pub fn note(&self, process: Process, kind: Kind, f: &str, value: Value) {
+    pub fn note(&self, process: Process, kind: Kind, f: &str, value: impl Serialize) {
         let mut out = self.out.lock();
-        let time = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let event = Event {
-            time,
+        // The time is taken under the lock, so that the file is in its order.
+        let event = Written {
+            time: self.now(),
             process,
             kind,
-            f: f.to_owned(),
+            f,
             value,
         };
-        let written = serde_json::to_writer(&mut *out, &event);
-        if let Err(error) = written
+        let written = serde_json::to_writer(&mut out.file, &event)
             .map_err(Into::into)
-            .and_then(|()| out.write_all(b"\n"))
-        {
-            eprintln!("the history cannot be written: {error}");
+            .and_then(|()| out.file.write_all(b"\n"));
+        if let Err(error) = written {
+            out.failed.get_or_insert(error.to_string());
+        }
+    }
+
+    /// Hands everything to the file.
+    ///
+    /// # Errors
+    /// This, or an earlier event, could not be written: the history has a gap.
+    pub fn flush(&self) -> std::io::Result<()> {
+        let mut out = self.out.lock();
+        out.file.flush()?;
+        match &out.failed {
+            Some(why) => Err(std::io::Error::other(why.clone())),
+            None => Ok(()),
         }
     }
 }

@@ -1,3 +1,8 @@
 //! `raftmq-jepsen`: see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    raftmq_jepsen::cli::main().await
+}

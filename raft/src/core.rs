@@ -1,10 +1,12 @@
 //! Starting the Raft core with the settings that keep it safe on this storage.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
+use raftmq_store::sabotage::{self, Sabotage};
 
+use crate::clock;
 use crate::error::RaftError;
 use crate::identity::Belongs;
 use crate::log_storage::LogStorage;
@@ -73,12 +75,12 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     let voters = membership.map_or(belongs.founders.len(), |m| m.voter_ids().count());
     let alone = voters == 1 && belongs.members.len() <= 1;
 
-    let quiet = if inner.used_before && !alone {
+    let quiet = if inner.used_before && !alone && !sabotage::on(Sabotage::ForgetVote) {
         options.election_max
     } else {
         Duration::ZERO
     };
-    let _ = inner.peers.no_votes_before.set(Instant::now() + quiet);
+    let _ = inner.peers.no_votes_before.set(clock::now() + quiet);
     let config = Arc::new(config(options)?);
     let raft = loop {
         let log = LogStorage::new(
@@ -88,8 +90,10 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
             options.catch_up_rate,
             inner.lag.stamped(),
             inner.async_max_uncommitted.clone(),
+            inner.peers.ground.now_ms.clone(),
         );
         let network = Network {
+            net: inner.peers.ground.net.clone(),
             call: call.clone(),
             connect_timeout: options.election_min,
             book: inner.book.clone(),
@@ -184,8 +188,13 @@ fn members_changed(inner: &Arc<Inner>, role: &Role) {
 async fn repair_first(inner: &Arc<Inner>) -> Result<(), RaftError> {
     let identity = inner.peers.identity.lock().clone();
     let inner = inner.clone();
-    let repaired = tokio::task::spawn_blocking(move || {
-        crate::repair::repair_whole(&inner.options, &identity, &inner.store.log)
+    let repaired = crate::blocking::run(move || {
+        crate::repair::repair_whole(
+            &inner.peers.ground.net,
+            &inner.options,
+            &identity,
+            &inner.store.log,
+        )
     });
     repaired
         .await

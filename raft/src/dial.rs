@@ -6,8 +6,8 @@ use std::time::Duration;
 use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_client::PeerClient;
 use tonic::Status;
-use tonic::transport::Channel;
 
+use crate::ground::{Link, Net, Peer};
 use crate::network::{MAX_MESSAGE, endpoint};
 use crate::wire::Call;
 
@@ -15,14 +15,23 @@ use crate::wire::Call;
 ///
 /// # Errors
 /// An address that cannot be used or does not answer.
-pub async fn dial(addr: &str, answer: Duration) -> Result<PeerClient<Channel>, Status> {
+pub async fn dial(net: &Net, addr: &str, answer: Duration) -> Result<Peer, Status> {
     let unusable = |e: tonic::transport::Error| {
         let source = std::error::Error::source(&e).map(|s| format!(": {s}"));
         Status::unavailable(format!("{addr}: {e}{}", source.unwrap_or_default()))
     };
-    let endpoint = endpoint(addr, answer).map_err(unusable)?.timeout(answer);
-    let channel = endpoint.connect().await.map_err(unusable)?;
-    Ok(PeerClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    let link = match net {
+        Net::Tcp => {
+            let endpoint = endpoint(addr, answer).map_err(unusable)?.timeout(answer);
+            Link::Tcp(endpoint.connect().await.map_err(unusable)?)
+        }
+        Net::Simulated(wire) => Link::Simulated {
+            wire: wire.clone(),
+            to: addr.to_owned(),
+            patience: Some(answer),
+        },
+    };
+    Ok(PeerClient::new(link).max_decoding_message_size(MAX_MESSAGE))
 }
 
 /// How a member stands.
@@ -30,6 +39,7 @@ pub async fn dial(addr: &str, answer: Duration) -> Result<PeerClient<Channel>, S
 /// # Errors
 /// It does not answer, or is not that member.
 pub async fn standing(
+    net: &Net,
     addr: &str,
     to: u64,
     call: &Call,
@@ -37,6 +47,6 @@ pub async fn standing(
 ) -> Result<pb::StandingResponse, Status> {
     let call = Call { to, ..call.clone() };
     let request = call.sign(pb::StandingRequest {})?;
-    let answer = dial(addr, answer).await?.standing(request).await?;
+    let answer = dial(net, addr, answer).await?.standing(request).await?;
     Ok(answer.into_inner())
 }

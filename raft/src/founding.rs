@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftmq_proto::raft as pb;
-use raftmq_proto::raft::peer_client::PeerClient;
-use tonic::transport::Channel;
 
 use crate::dial::dial;
+use crate::ground::{Net, Peer as Client};
 use crate::identity::{Belongs, Identity, new_id};
 use crate::options::{Node, Peer};
 use crate::peer_server::PeerState;
@@ -26,9 +25,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Raft members by node id.
 pub type Members = BTreeMap<u64, Node>;
 
-async fn connect(peer: &Peer) -> Result<PeerClient<Channel>, String> {
-    let channel = dial(&peer.addr, ANSWER).await;
-    channel.map_err(|_| "does not answer".to_owned())
+async fn connect(net: &Net, peer: &Peer) -> Result<Client, String> {
+    let client = dial(net, &peer.addr, ANSWER).await;
+    client.map_err(|_| "does not answer".to_owned())
 }
 
 async fn hello(state: &PeerState, peer: &Peer) -> Result<pb::HelloResponse, String> {
@@ -49,7 +48,7 @@ async fn hello(state: &PeerState, peer: &Peer) -> Result<pb::HelloResponse, Stri
         name: state.name.clone(),
         incarnation: identity.incarnation,
     };
-    let answer = connect(peer)
+    let answer = connect(&state.ground.net, peer)
         .await?
         .hello(request)
         .await
@@ -138,7 +137,9 @@ fn plan(state: &PeerState, answers: &[pb::HelloResponse]) -> Result<(), String> 
         }),
         ..identity.clone()
     };
-    founded.save(&state.dir).map_err(|e| e.to_string())?;
+    founded
+        .save(state.ground.env.fs.as_ref(), &state.dir)
+        .map_err(|e| e.to_string())?;
     *identity = founded;
     Ok(())
 }
@@ -196,7 +197,7 @@ async fn convince_once(
             ));
         }
         if peer.name != state.name {
-            let mut client = connect(peer)
+            let mut client = connect(&state.ground.net, peer)
                 .await
                 .map_err(|why| format!("{}: {why}", peer.name))?;
             let answer = client

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use raftmq_store::vfs::{FileSystem, RealFs};
+use raftmq_store::vfs::FileSystem;
 use raftmq_store::{Result, StoreError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -48,18 +48,18 @@ impl Identity {
     }
 
     /// Whether the directory has one.
-    pub fn exists(dir: &Path) -> bool {
-        RealFs.exists(&Self::path(dir))
+    pub fn exists(fs: &dyn FileSystem, dir: &Path) -> bool {
+        fs.exists(&Self::path(dir))
     }
 
     /// Reads the directory's identity, or gives it one.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the directory belongs to another set; damage; I/O.
-    pub fn load_or_create(dir: &Path, set: &str) -> Result<Identity> {
+    pub fn load_or_create(fs: &dyn FileSystem, dir: &Path, set: &str) -> Result<Identity> {
         let path = Self::path(dir);
-        if RealFs.exists(&path) {
-            let bytes = RealFs
+        if fs.exists(&path) {
+            let bytes = fs
                 .read(&path)
                 .map_err(|e| StoreError::io(format!("read {}", path.display()), e))?;
             let identity: Identity = serde_json::from_slice(&bytes)
@@ -78,7 +78,7 @@ impl Identity {
             incarnation: new_id(),
             membership: None,
         };
-        identity.save(dir)?;
+        identity.save(fs, dir)?;
         Ok(identity)
     }
 
@@ -86,12 +86,11 @@ impl Identity {
     ///
     /// # Errors
     /// I/O.
-    pub fn save(&self, dir: &Path) -> Result<()> {
+    pub fn save(&self, fs: &dyn FileSystem, dir: &Path) -> Result<()> {
         let json =
             serde_json::to_vec_pretty(self).map_err(|e| StoreError::Metadata(e.to_string()))?;
         let path = Self::path(dir);
-        RealFs
-            .replace(&path, &json)
+        fs.replace(&path, &json)
             .map_err(|e| StoreError::io(format!("write {}", path.display()), e))
     }
 }

@@ -15,6 +15,7 @@ use raftmq_store::Command;
 use raftmq_store::state::State;
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::lag::Reach;
 use crate::options::AckLevel;
 use crate::replica::Inner;
@@ -108,7 +109,7 @@ pub fn left_out(state: &State) -> BTreeSet<u64> {
 pub async fn run(inner: Arc<Inner>, raft: Raft) {
     let mut metrics = raft.data_metrics();
     let waiting = &inner.proposer.in_sync;
-    let mut looked = Instant::now();
+    let mut looked = clock::now();
     loop {
         if waiting.is_empty() {
             let look = match inner.policy.read().ack {
@@ -141,7 +142,7 @@ pub async fn run(inner: Arc<Inner>, raft: Raft) {
         });
         let own_index = matched.and_then(|m| m.get(&own).copied()).unwrap_or(0);
         let short = role.voters.iter().any(|id| left_out.contains(id));
-        waiting.answer(held, own_index, short, Instant::now());
+        waiting.answer(held, own_index, short, clock::now());
         let policy = inner.policy.read().clone();
         let in_sync = role
             .voters
@@ -151,8 +152,8 @@ pub async fn run(inner: Arc<Inner>, raft: Raft) {
         let too_few = role.leads() && in_sync < policy.min_in_sync;
         waiting.too_few.store(too_few, Ordering::Relaxed);
 
-        if role.serving && looked.elapsed() >= LOOK {
-            looked = Instant::now();
+        if role.serving && clock::since(looked) >= LOOK {
+            looked = clock::now();
             if policy.ack == AckLevel::All {
                 let reach = inner.lag.reach(&raft, own);
                 if let Some(decision) =

@@ -11,6 +11,7 @@ use raftmq_proto::raft as pb;
 use tonic::Status;
 
 use crate::dial::{dial, standing};
+use crate::ground::Net;
 use crate::identity::Belongs;
 use crate::options::{Member, Node};
 use crate::replica::Inner;
@@ -35,10 +36,14 @@ const MAX_ADDRESSES: usize = 32;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Asks `addr`, and the leader it names, to be taken in or noted.
-async fn ask(addr: &str, request: &pb::JoinRequest) -> Result<(String, pb::JoinResponse), Status> {
+async fn ask(
+    net: &Net,
+    addr: &str,
+    request: &pb::JoinRequest,
+) -> Result<(String, pb::JoinResponse), Status> {
     let mut addr = addr.to_owned();
     for _ in 0..3 {
-        let answer = dial(&addr, ANSWER)
+        let answer = dial(net, &addr, ANSWER)
             .await?
             .join(request.clone())
             .await?
@@ -82,7 +87,7 @@ pub async fn until_joined(inner: &Arc<Inner>) -> raftmq_store::Result<Belongs> {
             .filter(|a| a != own)
             .take(MAX_ADDRESSES)
         {
-            match ask(&addr, &request).await {
+            match ask(&inner.peers.ground.net, &addr, &request).await {
                 Ok((leader, answer)) if answer.refused.is_empty() => {
                     return accept(inner, leader, answer);
                 }
@@ -129,7 +134,7 @@ fn accept(
     }
     let mut joined = identity.clone();
     joined.membership = Some(belongs.clone());
-    joined.save(&inner.options.store_dir)?;
+    joined.save(inner.peers.ground.env.fs.as_ref(), &inner.options.store_dir)?;
     *identity = joined;
     Ok(belongs)
 }
@@ -188,7 +193,7 @@ async fn tell_where(inner: &Arc<Inner>, call: &Call) {
     }
     let configured = inner.options.peers.iter().map(|p| (0, p.addr.clone()));
     for (_, addr) in others(inner, call).into_iter().chain(configured) {
-        match ask(&addr, &request).await {
+        match ask(&inner.peers.ground.net, &addr, &request).await {
             Ok((_, answer)) if !answer.refused.is_empty() => {
                 tracing::warn!(
                     why = answer.refused,
@@ -205,7 +210,7 @@ async fn tell_where(inner: &Arc<Inner>, call: &Call) {
 /// Whether another member says that this one is none any more.
 async fn was_removed(inner: &Arc<Inner>, call: &Call) -> bool {
     for (id, addr) in others(inner, call) {
-        let answer = standing(&addr, id, call, SHORT_ANSWER).await;
+        let answer = standing(&inner.peers.ground.net, &addr, id, call, SHORT_ANSWER).await;
         if answer.is_ok_and(|answer| answer.caller_removed) {
             return true;
         }
@@ -226,7 +231,8 @@ fn leave(inner: &Inner, raft: &Raft) {
     if let Some(belongs) = &mut identity.membership {
         belongs.removed = true;
     }
-    if let Err(error) = identity.save(&inner.options.store_dir) {
+    if let Err(error) = identity.save(inner.peers.ground.env.fs.as_ref(), &inner.options.store_dir)
+    {
         tracing::warn!(%error, "the removal is not noted in the directory");
     }
 }
@@ -234,7 +240,7 @@ fn leave(inner: &Inner, raft: &Raft) {
 /// Notes the members in the directory: a start that has no state to read yet finds the others there.
 pub fn note_members(inner: &Arc<Inner>) {
     let inner = inner.clone();
-    tokio::task::spawn_blocking(move || {
+    tokio::spawn(crate::blocking::run(move || {
         // As they are now: whoever comes last writes the newest.
         let role = inner.role.borrow().clone();
         let node = |m: &Member| Node {
@@ -253,8 +259,10 @@ pub fn note_members(inner: &Arc<Inner>) {
             Some(belongs) if belongs.members != members => belongs.members = members,
             _ => return,
         }
-        if let Err(error) = identity.save(&inner.options.store_dir) {
+        if let Err(error) =
+            identity.save(inner.peers.ground.env.fs.as_ref(), &inner.options.store_dir)
+        {
             tracing::warn!(%error, "the members are not noted in the directory");
         }
-    });
+    }));
 }

@@ -10,6 +10,7 @@ use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 
+use crate::clock;
 use crate::types::Raft;
 
 /// Distance of two notes.
@@ -66,7 +67,7 @@ impl LagClock {
             notes.pop_front();
         }
         notes.push_back(Note {
-            at: Instant::now(),
+            at: clock::now(),
             index,
             messages: self.stamped.load(Ordering::Relaxed),
         });
@@ -90,7 +91,9 @@ impl LagClock {
         let messages = known
             .or(notes.front())
             .map_or(0, |n| stamped - n.messages.min(stamped));
-        let lag = notes.get(nth).map_or(Duration::ZERO, |n| n.at.elapsed());
+        let lag = notes
+            .get(nth)
+            .map_or(Duration::ZERO, |n| clock::since(n.at));
         (messages, lag)
     }
 

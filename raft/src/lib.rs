@@ -5,10 +5,14 @@
 //!
 //! Architecture invariant: no type of openraft appears in what this crate exports.
 
+mod blocking;
+mod clock;
 mod core;
 mod dial;
 mod error;
 mod founding;
+pub mod ground;
+mod hand;
 mod identity;
 mod in_sync;
 mod join;

@@ -16,7 +16,6 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
@@ -25,6 +24,7 @@ use raftmq_store::StoreError;
 use raftmq_store::commitlog::draft::Draft;
 use raftmq_store::commitlog::writer::Done;
 use raftmq_store::commitlog::{CommitLog, EntryId};
+use raftmq_store::sabotage::{self, Sabotage};
 use raftmq_store::snapshots::Snapshots;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -49,6 +49,8 @@ pub struct LogStorage {
     async_max_uncommitted: Arc<AtomicU64>,
     /// Index of the last entry.
     appended: watch::Sender<u64>,
+    /// The wall clock.
+    now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
 impl LogStorage {
@@ -60,6 +62,7 @@ impl LogStorage {
         catch_up_rate: u64,
         stamped: Arc<AtomicU64>,
         async_max_uncommitted: Arc<AtomicU64>,
+        now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
     ) -> Self {
         let last = log.bounds().1.map_or(0, |last| last.index);
         Self {
@@ -70,18 +73,13 @@ impl LogStorage {
             catch_up: Arc::new(Throttle::new(catch_up_rate)),
             stamped,
             async_max_uncommitted,
+            now_ms,
         }
     }
 
     /// Follows the index of the last entry.
     pub fn appended(&self) -> watch::Receiver<u64> {
         self.appended.subscribe()
-    }
-
-    fn now_ms() -> i64 {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as i64)
     }
 }
 
@@ -203,11 +201,21 @@ impl RaftLogReader<TypeConfig> for LogStorage {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        Ok(self
+        let mut vote = self
             .log
             .vote()
             .map(|bytes| decode_vote(&bytes))
-            .transpose()?)
+            .transpose()?;
+        if sabotage::on(Sabotage::ForgetVote)
+            && let Some(vote) = &mut vote
+        {
+            vote.leader_id = LeaderId {
+                term: vote.leader_id.term.saturating_sub(1),
+                voted_for: 0,
+            };
+            vote.committed = false;
+        }
+        Ok(vote)
     }
 }
 
@@ -250,8 +258,7 @@ impl LogStorage {
                 // Behind what is in memory: files are read beside the async threads.
                 let log = self.log.clone();
                 let read =
-                    tokio::task::spawn_blocking(move || log.read_entries(from, to, max_bytes))
-                        .await;
+                    crate::blocking::run(move || log.read_entries(from, to, max_bytes)).await;
                 let entries = read.map_err(io::Error::other)??;
                 if throttled {
                     let bytes = entries.iter().map(|e| e.bytes.len() as u64).sum();
@@ -298,7 +305,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let now_ms = Self::now_ms();
+        let now_ms = (self.now_ms)();
         let mut batch = self.log.append();
         let mut tickets = Vec::new();
         let mut newest = None;
@@ -336,7 +343,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             callback.io_completed(result.map_err(io::Error::other));
             // With too much that is not committed, the leader's word alone does not count: those sends wait for the commit.
             let bounded = || log.uncommitted() <= most.load(Ordering::Relaxed);
-            if persisted && !tickets.is_empty() && bounded() && lease.is_valid() {
+            let may = || bounded() && lease.is_valid() || sabotage::on(Sabotage::AckBeforeCommit);
+            if persisted && !tickets.is_empty() && may() {
                 tickets
                     .iter()
                     .for_each(|ticket| ticket.persisted_under_lease());

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -15,6 +15,7 @@ use raftmq_proto::raft as pb;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
+use crate::clock;
 use crate::dial::dial;
 use crate::error::ChangeError;
 use crate::lag::Reach;
@@ -163,7 +164,7 @@ async fn incarnation_at(inner: &Inner, addr: &str) -> Result<String, String> {
         name: inner.options.self_name.clone(),
         incarnation: inner.peers.identity.lock().incarnation.clone(),
     };
-    let answer = match dial(addr, ANSWER).await {
+    let answer = match dial(&inner.peers.ground.net, addr, ANSWER).await {
         Ok(mut client) => client.hello(hello).await,
         Err(status) => Err(status),
     };
@@ -526,7 +527,7 @@ pub async fn tend(inner: &Arc<Inner>) {
             Change::RemoveVoters([drop].into()),
         ])
     };
-    let began = Instant::now();
+    let began = clock::now();
     let done = match step {
         Step::Finish => {
             let retain = stays(&settled.membership, &reach, policy.evict_after);
@@ -539,7 +540,7 @@ pub async fn tend(inner: &Arc<Inner>) {
     };
     match done {
         Ok(()) => tracing::info!(
-            ms = began.elapsed().as_millis() as u64,
+            ms = clock::since(began).as_millis() as u64,
             "the membership has changed"
         ),
         Err(error) => tracing::warn!(%error, "the membership has not changed"),

@@ -22,8 +22,9 @@ use parking_lot::RwLock;
 use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_client::PeerClient;
 use tokio::sync::{Semaphore, watch};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
+use crate::ground::{Link, Net, Peer};
 use crate::options::Node;
 use crate::snapshot::{self, Snapshot, SnapshotFile};
 use crate::types::{TypeConfig, Vote, encode_stored};
@@ -85,6 +86,8 @@ impl AddressBook {
 
 /// Makes clients for openraft.
 pub struct Network {
+    /// The way to the others.
+    pub net: Net,
     /// Set, cluster and own node id; the target is filled in.
     pub call: Call,
     /// Longest wait for a connection.
@@ -97,13 +100,14 @@ pub struct Network {
 
 /// One target.
 pub struct Client {
+    net: Net,
     call: Call,
     target: u64,
     connect_timeout: Duration,
     book: Arc<AddressBook>,
     appended: watch::Receiver<u64>,
     /// The address and what was made for it.
-    client: Option<(String, PeerClient<Channel>)>,
+    client: Option<(String, Peer)>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -112,6 +116,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     async fn new_client(&mut self, target: u64, node: &Node) -> Client {
         self.book.note(target, &node.peer_addr);
         Client {
+            net: self.net.clone(),
             call: Call {
                 to: target,
                 ..self.call.clone()
@@ -132,16 +137,26 @@ fn unreachable(status: &tonic::Status) -> Error {
 }
 
 impl Client {
-    fn connected(&mut self) -> Result<PeerClient<Channel>, tonic::Status> {
+    fn connected(&mut self) -> Result<Peer, tonic::Status> {
         let unusable = |why: String| tonic::Status::unavailable(why);
         let addr = self.book.get(self.target);
         let addr = addr.ok_or_else(|| unusable("no address".to_owned()))?;
         match &self.client {
             Some((known, client)) if *known == addr => Ok(client.clone()),
             _ => {
-                let endpoint = endpoint(&addr, self.connect_timeout)
-                    .map_err(|e| unusable(format!("{addr}: {e}")))?;
-                let client = PeerClient::new(endpoint.connect_lazy())
+                let link = match &self.net {
+                    Net::Tcp => {
+                        let endpoint = endpoint(&addr, self.connect_timeout)
+                            .map_err(|e| unusable(format!("{addr}: {e}")))?;
+                        Link::Tcp(endpoint.connect_lazy())
+                    }
+                    Net::Simulated(wire) => Link::Simulated {
+                        wire: wire.clone(),
+                        to: addr.clone(),
+                        patience: None,
+                    },
+                };
+                let client = PeerClient::new(link)
                     .max_decoding_message_size(MAX_MESSAGE)
                     .max_encoding_message_size(MAX_MESSAGE);
                 self.client = Some((addr, client.clone()));
@@ -150,7 +165,7 @@ impl Client {
         }
     }
 
-    fn client(&mut self) -> Result<PeerClient<Channel>, Error> {
+    fn client(&mut self) -> Result<Peer, Error> {
         self.connected().map_err(|status| unreachable(&status))
     }
 

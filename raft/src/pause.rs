@@ -9,12 +9,18 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// One waiter's timer. Without one (no file descriptors left) nobody waits.
+use crate::blocking::one_thread;
+use crate::clock;
+
+/// One waiter's timer. Without one (no file descriptors left, or a simulated clock) the runtime's own has to do.
 pub struct Pause(Option<AsyncFd<OwnedFd>>);
 
 impl Pause {
     /// Call it inside a runtime.
     pub fn new() -> Self {
+        if one_thread() {
+            return Self(None);
+        }
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).ok();
         // Deprecated because of types that may change their descriptor meanwhile; this one does not.
@@ -27,8 +33,10 @@ impl Pause {
         let Some(at) = at else {
             return std::future::pending().await;
         };
-        let Some(timer) = &self.0 else { return };
-        let left = at.saturating_duration_since(Instant::now());
+        let Some(timer) = &self.0 else {
+            return tokio::time::sleep_until(at.into()).await;
+        };
+        let left = at.saturating_duration_since(clock::now());
         // Zero would disarm it.
         let left = left.clamp(Duration::from_nanos(1), Duration::from_millis(999));
         let once = Itimerspec {
@@ -58,7 +66,7 @@ impl Pause {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_wait_is_neither_early_nor_ended_by_one_that_was_given_up() {
         let pause = Pause::new();
         for _ in 0..3 {

@@ -13,8 +13,11 @@ use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_server::Peer;
 use raftmq_store::commitlog::CommitLog;
 use raftmq_store::snapshots::Snapshots;
+use raftmq_store::vfs::FileSystem;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::clock;
+use crate::ground::Ground;
 use crate::identity::{Belongs, Identity};
 use crate::membership;
 use crate::quarantine::Guard;
@@ -26,6 +29,8 @@ use crate::wire::{self, Call};
 
 /// What the peer port and the founding share.
 pub struct PeerState {
+    /// What this replica stands on.
+    pub ground: Ground,
     /// Store directory, where the identity lies.
     pub dir: PathBuf,
     /// Own name in the set.
@@ -141,7 +146,7 @@ impl Peer for PeerService {
             .0
             .no_votes_before
             .get()
-            .is_some_and(|at| Instant::now() < *at)
+            .is_some_and(|at| clock::now() < *at)
         {
             return Err(Status::unavailable(
                 "restarted a moment ago: a lease granted before may still run",
@@ -218,7 +223,7 @@ impl Peer for PeerService {
             None => Default::default(),
         };
         // Checked before openraft is told: a damaged transfer is the sender's to repeat, not a reason to stop.
-        check_snapshot(&file.path, last.index).await?;
+        check_snapshot(self.0.ground.env.fs.clone(), &file.path, last.index).await?;
         let snapshot = Snapshot {
             meta: Meta {
                 last_log_id: Some(last),
@@ -243,7 +248,7 @@ impl Peer for PeerService {
         let request = request.into_inner();
         let log = self.0.log.clone();
         let most = (request.max_bytes as usize).min(MAX_REPAIR);
-        let read = tokio::task::spawn_blocking(move || log.read_range(request.position, most));
+        let read = crate::blocking::run(move || log.read_range(request.position, most));
         let entries = read
             .await
             .map_err(|e| Status::internal(e.to_string()))?
@@ -311,11 +316,13 @@ impl Peer for PeerService {
 }
 
 /// Reads a received snapshot whole.
-async fn check_snapshot(path: &std::path::Path, index: u64) -> Result<(), Status> {
+async fn check_snapshot(
+    fs: Arc<dyn FileSystem>,
+    path: &std::path::Path,
+    index: u64,
+) -> Result<(), Status> {
     let path = path.to_path_buf();
-    let checked = tokio::task::spawn_blocking(move || {
-        raftmq_store::snapshots::check(&raftmq_store::vfs::RealFs, &path)
-    });
+    let checked = crate::blocking::run(move || raftmq_store::snapshots::check(fs.as_ref(), &path));
     let header = checked
         .await
         .map_err(|e| Status::internal(e.to_string()))?
@@ -354,7 +361,7 @@ impl PeerService {
             ..Belongs::default()
         });
         founded
-            .save(&self.0.dir)
+            .save(self.0.ground.env.fs.as_ref(), &self.0.dir)
             .map_err(|e| Status::internal(e.to_string()))?;
         *identity = founded;
         Ok(None)

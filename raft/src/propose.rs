@@ -15,8 +15,10 @@ use raftmq_remoting::message::NewMessage;
 use raftmq_store::Command;
 use raftmq_store::commitlog::draft::Draft;
 use raftmq_store::commitlog::format::{COMMAND_HEADER_LEN, HEADER_LEN, MAX_ENTRY_LEN};
+use raftmq_store::sabotage::{self, Sabotage};
 use tokio::sync::{Notify, watch};
 
+use crate::clock;
 use crate::error::ProposeError;
 use crate::in_sync::InSync;
 use crate::lease::Lease;
@@ -213,7 +215,7 @@ impl Proposer {
                 queue.bytes += size;
                 let expires = proposal
                     .deadline
-                    .min(Instant::now() + self.limits.waiting_room);
+                    .min(clock::now() + self.limits.waiting_room);
                 queue.waiting.push_back(Pending {
                     proposal,
                     done,
@@ -234,7 +236,7 @@ impl Proposer {
     /// Takes back what openraft refused, in front of the queue.
     pub(crate) fn put_back(&self, proposals: Vec<Pending>) {
         let mut stale = Vec::new();
-        let now = Instant::now();
+        let now = clock::now();
         {
             let mut queue = self.queue.lock();
             for pending in proposals.into_iter().rev() {
@@ -289,7 +291,7 @@ impl Proposer {
         let mut gathering: Option<Gathering> = None;
         let pause = Pause::new();
         loop {
-            let now = Instant::now();
+            let now = clock::now();
             if let Some(answered) = in_flight.sweep(now) {
                 let known = answered + self.queue.lock().waiting.len();
                 gathering = Some(Gathering {
@@ -311,7 +313,8 @@ impl Proposer {
                 self.quiet.store(true, Ordering::SeqCst);
             }
             // A leader without its lease would only refuse: what is not appended waits as if there were no leader.
-            let core = core.filter(|_| self.lease.is_valid() && !paused);
+            let may = || self.lease.is_valid() || sabotage::on(Sabotage::AckBeforeCommit);
+            let core = core.filter(|_| may() && !paused);
             let leads = core.is_some();
             if self.queue.lock().stopped {
                 in_flight.fail_appended();
@@ -448,7 +451,7 @@ impl Proposer {
             }
             proposals.push(pending);
         }
-        let deadline = Instant::now() + self.limits.ack_timeout;
+        let deadline = clock::now() + self.limits.ack_timeout;
         let ticket = Ticket::new(proposals, deadline, draft.len(), Arc::downgrade(self));
         Some((Proposed { draft, ticket }, term))
     }

@@ -17,8 +17,9 @@ use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use raftmq_store::StoreError;
 use raftmq_store::commitlog::CommitLog;
-use raftmq_store::vfs::{FileSystem, RealFs};
+use raftmq_store::vfs::FileSystem;
 
+use crate::clock;
 use crate::dial::standing;
 use crate::log_storage::decode_vote;
 use crate::replica::Inner;
@@ -38,6 +39,7 @@ const REMIND: Duration = Duration::from_secs(30);
 
 /// See the module's text.
 pub struct Guard {
+    fs: Arc<dyn FileSystem>,
     path: PathBuf,
     log: CommitLog,
     /// One voter has nobody to wait for.
@@ -65,6 +67,7 @@ impl Guard {
     /// # Errors
     /// I/O.
     pub fn open(
+        fs: Arc<dyn FileSystem>,
         dir: PathBuf,
         log: CommitLog,
         alone: bool,
@@ -73,25 +76,25 @@ impl Guard {
     ) -> Result<Arc<Self>, StoreError> {
         let path = dir.join("quarantine");
         let failed = |e| StoreError::io(format!("write {}", path.display()), e);
-        let mut lost = lost || RealFs.exists(&path);
+        let mut lost = lost || fs.exists(&path);
         if lost && (alone || accept) {
             tracing::error!(
                 "messages acknowledged before the last stop may be missing at the end of the log; nothing is waited for"
             );
             lost = false;
-            if RealFs.exists(&path) {
-                RealFs.remove_file(&path).map_err(failed)?;
+            if fs.exists(&path) {
+                fs.remove_file(&path).map_err(failed)?;
             }
         }
         if lost {
-            RealFs
-                .replace(&path, b"the end of the log may be missing\n")
+            fs.replace(&path, b"the end of the log may be missing\n")
                 .map_err(failed)?;
             tracing::warn!(
                 "the end of the log may be missing: this replica neither votes nor leads until it has caught up with a leader"
             );
         }
         Ok(Arc::new(Self {
+            fs,
             path,
             log,
             alone: AtomicBool::new(alone),
@@ -155,7 +158,7 @@ impl Guard {
     /// Told with every request of a leader.
     pub fn leader_commits(&self, vote: &Vote, commit: Option<&LogId>) {
         let mut state = self.state.lock();
-        state.heard = Some(Instant::now());
+        state.heard = Some(clock::now());
         if !state.lost || !vote.committed {
             return;
         }
@@ -171,13 +174,13 @@ impl Guard {
     /// Whether a leader was heard of within `time`.
     pub fn has_heard(&self, time: Duration) -> bool {
         let heard = self.state.lock().heard;
-        heard.is_some_and(|at| at.elapsed() < time)
+        heard.is_some_and(|at| clock::since(at) < time)
     }
 
     /// Nothing may be missing any more.
     fn lift(&self) {
         let mut state = self.state.lock();
-        if let Err(error) = RealFs.remove_file(&self.path) {
+        if let Err(error) = self.fs.remove_file(&self.path) {
             tracing::warn!(%error, "the quarantine file could not be removed");
             return;
         }
@@ -191,8 +194,8 @@ pub async fn watch(inner: Arc<Inner>, raft: Raft, call: Call, quiet: Duration) {
     tokio::time::sleep(quiet).await;
     let guard = &inner.peers.guard;
     let mut electing = None;
-    let mut reminded = Instant::now();
-    let mut leaderless = Instant::now();
+    let mut reminded = clock::now();
+    let mut leaderless = clock::now();
     loop {
         let restricted = guard.restriction().is_some();
         let leaves = guard.leaving.load(Ordering::Relaxed);
@@ -213,7 +216,7 @@ pub async fn watch(inner: Arc<Inner>, raft: Raft, call: Call, quiet: Duration) {
             (seen.last_applied, leads)
         };
         if leads || guard.has_heard(inner.options.election_max) {
-            leaderless = Instant::now();
+            leaderless = clock::now();
         }
         if guard.waits() {
             let committed = guard.state.lock().committed;
@@ -221,11 +224,11 @@ pub async fn watch(inner: Arc<Inner>, raft: Raft, call: Call, quiet: Duration) {
                 guard.lift();
                 continue;
             }
-            if leaderless.elapsed() >= inner.options.election_max * 2 {
+            if clock::since(leaderless) >= inner.options.election_max * 2 {
                 look_around(&inner, &raft, &call).await;
             }
-            if reminded.elapsed() >= REMIND {
-                reminded = Instant::now();
+            if clock::since(reminded) >= REMIND {
+                reminded = clock::now();
                 tracing::warn!(
                     "still waiting: the end of the log may be missing, and there is no leader to catch up with"
                 );
@@ -266,7 +269,7 @@ async fn look_around(inner: &Inner, raft: &Raft, call: &Call) {
     let mut floor = own;
     let mut may_vote = 0;
     for (id, addr) in voters.iter().filter(|(id, _)| *id != call.from) {
-        let Ok(standing) = standing(addr, *id, call, ANSWER).await else {
+        let Ok(standing) = standing(&inner.peers.ground.net, addr, *id, call, ANSWER).await else {
             // Silence: its log may be the most complete one.
             guard.state.lock().floor = None;
             return;

@@ -10,10 +10,11 @@ use raftmq_proto::raft as pb;
 use raftmq_store::commitlog::damage::Damage;
 use raftmq_store::commitlog::format::Header;
 use raftmq_store::commitlog::{CommitLog, LogOptions};
-use raftmq_store::{Env, Store, StoreError};
+use raftmq_store::{Store, StoreError};
 
 use crate::dial::dial;
 use crate::error::RaftError;
+use crate::ground::{Ground, Net};
 use crate::identity::{Belongs, Identity};
 use crate::options::ReplicaOptions;
 use crate::replica::Inner;
@@ -44,7 +45,14 @@ pub async fn run(inner: Arc<Inner>, call: Call) {
 async fn repair_piece(inner: &Arc<Inner>, call: &Call, range: Damage) -> bool {
     let role = inner.role.borrow().clone();
     for member in role.members.iter().filter(|m| m.node_id != call.from) {
-        let fetched = fetch(&member.peer_addr, member.node_id, call, range).await;
+        let fetched = fetch(
+            &inner.peers.ground.net,
+            &member.peer_addr,
+            member.node_id,
+            call,
+            range,
+        )
+        .await;
         let entries = match fetched {
             Ok(entries) => entries,
             Err(status) => {
@@ -53,7 +61,7 @@ async fn repair_piece(inner: &Arc<Inner>, call: &Call, range: Damage) -> bool {
             }
         };
         let log = inner.store.log.clone();
-        let written = tokio::task::spawn_blocking(move || write(&log, range, entries)).await;
+        let written = crate::blocking::run(move || write(&log, range, entries)).await;
         match written {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => {
@@ -93,16 +101,18 @@ fn write(log: &CommitLog, range: Damage, entries: Vec<Bytes>) -> raftmq_store::R
 /// # Errors
 /// The log is not damaged, or there is no other replica.
 pub fn before_start(
+    ground: &Ground,
     options: &ReplicaOptions,
     log: &LogOptions,
     found: StoreError,
 ) -> Result<(), RaftError> {
-    let identity = Identity::load_or_create(&options.store_dir, &options.set)?;
-    let log = Store::open_log(&Env::real(), &options.store_dir, log)?;
+    let identity =
+        Identity::load_or_create(ground.env.fs.as_ref(), &options.store_dir, &options.set)?;
+    let log = Store::open_log(&ground.env, &options.store_dir, log)?;
     let repaired = match log.damage().is_empty() {
         // Something else is damaged.
         true => Err(found.into()),
-        false => repair_whole(options, &identity, &log),
+        false => repair_whole(&ground.net, options, &identity, &log),
     };
     log.close();
     repaired
@@ -142,6 +152,7 @@ fn others(options: &ReplicaOptions, belongs: &Belongs) -> Vec<(u64, String, Stri
 /// # Errors
 /// The log is not damaged, or there is no other replica.
 pub fn repair_whole(
+    net: &Net,
     options: &ReplicaOptions,
     identity: &Identity,
     log: &CommitLog,
@@ -169,7 +180,7 @@ pub fn repair_whole(
     while let Some(range) = log.damage().first().copied() {
         let mut repaired = false;
         for (node_id, name, addr) in &others {
-            let fetched = runtime.block_on(fetch(addr, *node_id, &call, range));
+            let fetched = runtime.block_on(fetch(net, addr, *node_id, &call, range));
             match fetched.map(|entries| write(log, range, entries)) {
                 Ok(Ok(())) => {
                     repaired = true;
@@ -197,6 +208,7 @@ pub fn repair_whole(
 }
 
 async fn fetch(
+    net: &Net,
     addr: &str,
     to: u64,
     call: &Call,
@@ -207,7 +219,7 @@ async fn fetch(
         position: range.from,
         max_bytes: PIECE,
     };
-    let mut client = dial(addr, ANSWER).await?;
+    let mut client = dial(net, addr, ANSWER).await?;
     let answer = client.read_log(call.sign(request)?).await?;
     Ok(answer.into_inner().entries)
 }

@@ -12,22 +12,26 @@ use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
 use raftmq_proto::raft::peer_server::PeerServer;
 use raftmq_remoting::message::StoredRecord;
-use raftmq_store::commitlog::LogOptions;
-use raftmq_store::commitlog::marks::{Mark, boot_id};
+use raftmq_store::commitlog::marks::Mark;
 use raftmq_store::commitlog::writer::FlushPolicy;
+use raftmq_store::commitlog::{Drive, LogOptions};
 use raftmq_store::consume_queue::QueueEntry;
 use raftmq_store::directory::DirectoryLock;
 use raftmq_store::housekeeping::{self, Housekeeper};
 use raftmq_store::state::State;
 use raftmq_store::time_index::{self, Boundary};
-use raftmq_store::vfs::{FileSystem, RealFs, Space};
-use raftmq_store::{Command, Env, Stop, Store, StoreError, key_query};
+use raftmq_store::vfs::Space;
+use raftmq_store::{Command, Stop, Store, StoreError, key_query};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
+use tonic::codegen::Service;
 
+use crate::blocking;
+use crate::clock;
 use crate::core;
 use crate::error::{ChangeError, ProposeError, RaftError};
 use crate::founding;
+use crate::ground::{Ground, Net};
 use crate::identity::{Belongs, Identity, new_id};
 use crate::in_sync;
 use crate::join;
@@ -112,21 +116,23 @@ pub(crate) struct Inner {
     /// The Raft runtime.
     pub(crate) handle: Handle,
     /// Woken when the base snapshot has moved: the log may be purged up to it.
-    base_moved: Notify,
+    pub(crate) base_moved: Notify,
     /// New messages are refused: the disk is too full.
     full: AtomicBool,
-    housekeeping: Arc<Housekeeping>,
-    _lock: DirectoryLock,
+    pub(crate) housekeeping: Arc<Housekeeping>,
+    _lock: Option<DirectoryLock>,
     runtime: Mutex<Option<Runtime>>,
     closed: OnceLock<()>,
 }
 
 /// The housekeeping thread and how it is spoken to.
 #[derive(Default)]
-struct Housekeeping {
+pub(crate) struct Housekeeping {
     progress: OnceLock<Arc<housekeeping::Progress>>,
     own_trim: OnceLock<Arc<AtomicU64>>,
     thread: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
+    /// Without a thread.
+    pub(crate) by_hand: Mutex<Option<Housekeeper>>,
 }
 
 /// Handle of a replica; cheap to clone.
@@ -145,30 +151,43 @@ impl Replica {
         options: ReplicaOptions,
         observer: Arc<dyn Observer>,
     ) -> Result<Replica, RaftError> {
+        Self::open_on(Ground::real(), options, observer).await
+    }
+
+    /// As [`Replica::open`], on any ground.
+    ///
+    /// # Errors
+    /// As [`Replica::open`].
+    pub async fn open_on(
+        ground: Ground,
+        options: ReplicaOptions,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Replica, RaftError> {
         options.check().map_err(RaftError::Config)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(raft_threads())
-            .thread_name("raft")
-            .enable_all()
-            .build()
-            .map_err(|e| RaftError::Fatal(format!("runtime: {e}")))?;
-        let handle = runtime.handle().clone();
-        let opened = {
-            let options = options.clone();
-            let open = handle.spawn_blocking(move || open_store(&options));
-            open.await.map_err(|e| RaftError::Fatal(e.to_string()))?
+        let runtime = match ground.drive {
+            Drive::Threads => Some(raft_runtime()?),
+            Drive::Caller => None,
         };
-        let (store, lock, identity) = match opened {
+        let handle = runtime
+            .as_ref()
+            .map_or_else(Handle::current, |runtime| runtime.handle().clone());
+        let opened = {
+            let (ground, options) = (ground.clone(), options.clone());
+            let open = handle.spawn(blocking::run(move || open_store(&ground, &options)));
+            open.await.and_then(|opened| opened)
+        };
+        let opened = opened.map_err(|e| RaftError::Fatal(e.to_string()));
+        let (store, lock, identity) = match opened.and_then(|opened| opened) {
             Ok(opened) => opened,
             Err(error) => {
-                runtime.shutdown_background();
+                end(runtime);
                 return Err(error);
             }
         };
         let used_before = store.log.bounds().1.is_some() || store.log.vote().is_some();
         if identity.membership.as_ref().is_some_and(|m| m.removed) {
             store.log.close();
-            runtime.shutdown_background();
+            end(runtime);
             return Err(RaftError::Config(format!(
                 "{} was removed from the set {}: to join again this replica needs an empty directory",
                 options.store_dir.display(),
@@ -192,23 +211,22 @@ impl Replica {
             ..Role::default()
         };
         let lease = Arc::new(Lease::new(options.election_max));
-        let guard = match open_guard(&store, &identity, &options) {
+        let guard = open_guard(&ground, &store, &identity, &options).and_then(|guard| {
+            Store::settle(&ground.env, &options.store_dir, &ground.boot).map(|()| guard)
+        });
+        let guard = match guard {
             Ok(guard) => guard,
             Err(error) => {
                 store.log.close();
-                runtime.shutdown_background();
+                end(runtime);
                 return Err(error.into());
             }
         };
-        if let Err(error) = Store::settle(&Env::real(), &options.store_dir, &boot_id()) {
-            store.log.close();
-            runtime.shutdown_background();
-            return Err(error.into());
-        }
         let inner = Arc::new(Inner {
             proposer: Proposer::new(options.policy.ack, limits, lease.clone()),
             lease,
             peers: Arc::new(PeerState {
+                ground,
                 dir: options.store_dir.clone(),
                 name: options.self_name.clone(),
                 client_addr: options.client_advertise.clone(),
@@ -258,10 +276,10 @@ impl Replica {
         };
         if let Err(error) = started.and_then(|()| start_housekeeping(&inner)) {
             inner.store.log.close();
-            runtime.shutdown_background();
+            end(runtime);
             return Err(error);
         }
-        *inner.runtime.lock() = Some(runtime);
+        *inner.runtime.lock() = runtime;
         Ok(Replica { inner })
     }
 
@@ -281,7 +299,7 @@ impl Replica {
         }
         let runtime = self.inner.runtime.lock().take();
         let inner = self.inner.clone();
-        let closed = tokio::task::spawn_blocking(move || {
+        let closed = blocking::run(move || {
             if let Some((stop, thread)) = inner.housekeeping.thread.lock().take() {
                 drop(stop);
                 if thread.join().is_err() {
@@ -293,7 +311,7 @@ impl Replica {
             }
             inner
                 .store
-                .close(&raftmq_store::Env::real(), &inner.options.store_dir)
+                .close(&inner.peers.ground.env, &inner.options.store_dir)
         });
         closed
             .await
@@ -343,7 +361,7 @@ impl Replica {
                     return Some(Leadership::Other(leader.clone()));
                 }
             }
-            let now = Instant::now();
+            let now = clock::now();
             if now >= deadline {
                 return None;
             }
@@ -432,7 +450,7 @@ impl Replica {
 
     /// How long ago this process led; `None`: never.
     pub fn last_led(&self) -> Option<Duration> {
-        self.inner.last_led.lock().map(|at| at.elapsed())
+        self.inner.last_led.lock().map(clock::since)
     }
 
     /// Random id of the set; `None` before its founding.
@@ -474,7 +492,7 @@ impl Replica {
             commands,
             ack: Some(AckLevel::Majority),
             only_term: None,
-            deadline: Instant::now() + self.inner.options.waiting_room,
+            deadline: clock::now() + self.inner.options.waiting_room,
         };
         self.propose(proposal, move |result| {
             let _ = tx.send(result);
@@ -611,7 +629,7 @@ impl Replica {
     /// I/O.
     pub fn space(&self) -> Result<Space, StoreError> {
         let dir = &self.inner.options.store_dir;
-        let space = RealFs.space(dir);
+        let space = self.inner.peers.ground.env.fs.space(dir);
         space.map_err(|e| StoreError::io(format!("look at {}", dir.display()), e))
     }
 
@@ -707,7 +725,7 @@ impl Inner {
     /// For how long this replica has led.
     pub(crate) fn led_for(&self) -> Duration {
         let since = *self.led_since.lock();
-        since.map_or(Duration::ZERO, |(_, since)| since.elapsed())
+        since.map_or(Duration::ZERO, |(_, since)| clock::since(since))
     }
 
     /// Proposes a state change of the set itself, bound to a term, and waits until it is applied.
@@ -723,7 +741,7 @@ impl Inner {
             commands: vec![command],
             ack: Some(AckLevel::Majority),
             only_term: Some(term),
-            deadline: Instant::now() + time,
+            deadline: clock::now() + time,
         };
         self.proposer
             .propose(proposal, Box::new(move |result| drop(tx.send(result))));
@@ -743,7 +761,25 @@ fn is_of(bytes: &[u8], topic: &str, queue_id: i32, entry: &QueueEntry) -> bool {
         })
 }
 
-fn open_store(options: &ReplicaOptions) -> Result<(Store, DirectoryLock, Identity), RaftError> {
+/// The Raft runtime of a broker.
+fn raft_runtime() -> Result<Runtime, RaftError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(raft_threads())
+        .thread_name("raft")
+        .enable_all()
+        .build()
+        .map_err(|e| RaftError::Fatal(format!("runtime: {e}")))
+}
+
+fn end(runtime: Option<Runtime>) {
+    if let Some(runtime) = runtime {
+        runtime.shutdown_background();
+    }
+}
+
+type Opened = (Store, Option<DirectoryLock>, Identity);
+
+fn open_store(ground: &Ground, options: &ReplicaOptions) -> Result<Opened, RaftError> {
     let flush = match options.flush {
         FlushMode::Sync => FlushPolicy::Sync,
         FlushMode::Async => FlushPolicy::Async,
@@ -751,12 +787,19 @@ fn open_store(options: &ReplicaOptions) -> Result<(Store, DirectoryLock, Identit
     let mut log = LogOptions::new(options.segment_size, flush);
     log.every = options.flush_every;
     log.warm = options.warm_segments;
-    let (store, lock) = match Store::open(&options.store_dir, &log) {
+    log.drive = ground.drive;
+    log.boot = ground.boot.clone();
+    let lock = match ground.drive {
+        Drive::Threads => Some(DirectoryLock::take(&options.store_dir)?),
+        Drive::Caller => None,
+    };
+    let (env, fs) = (&ground.env, ground.env.fs.as_ref());
+    let store = match Store::open_on(env, &options.store_dir, &log) {
         // Damaged where a start has to read: the other replicas may have it.
         Err(error @ StoreError::Corrupt { .. }) => {
             tracing::error!(%error, "the store cannot be opened as it is");
-            repair::before_start(options, &log, error)?;
-            Store::open(&options.store_dir, &log)?
+            repair::before_start(ground, options, &log, error)?;
+            Store::open_on(env, &options.store_dir, &log)?
         }
         opened => opened?,
     };
@@ -768,14 +811,14 @@ fn open_store(options: &ReplicaOptions) -> Result<(Store, DirectoryLock, Identit
             "there is a log and no vote: a replica that forgot its vote must not vote; set this directory aside; a new replica has to take its place",
         )));
     }
-    if store.log.bounds().1.is_some() && !Identity::exists(&options.store_dir) {
+    if store.log.bounds().1.is_some() && !Identity::exists(fs, &options.store_dir) {
         store.log.close();
         return Err(RaftError::Store(StoreError::corrupt(
             options.store_dir.display().to_string(),
             "there is a log and no identity: nobody knows which replica of which set this is; set this directory aside; a new replica has to take its place",
         )));
     }
-    let identity = Identity::load_or_create(&options.store_dir, &options.set)?;
+    let identity = Identity::load_or_create(fs, &options.store_dir, &options.set)?;
     Ok((store, lock, identity))
 }
 
@@ -786,6 +829,7 @@ pub(crate) fn known_members(identity: &Identity) -> usize {
 
 /// Whether acknowledged messages may be missing, and who would know.
 fn open_guard(
+    ground: &Ground,
     store: &Store,
     identity: &Identity,
     options: &ReplicaOptions,
@@ -803,6 +847,7 @@ fn open_guard(
     let used = store.log.bounds().1.is_some() || store.log.vote().is_some();
     let lost = store.lost_end || (unsynced && used);
     Guard::open(
+        ground.env.fs.clone(),
         options.store_dir.clone(),
         store.log.clone(),
         // The metadata may have gone back to a time before the set grew; the list of members is as new as can be.
@@ -834,9 +879,13 @@ fn listen_to_store(inner: &Arc<Inner>) {
 
 /// Starts the thread that keeps the store in order.
 fn start_housekeeping(inner: &Arc<Inner>) -> Result<(), RaftError> {
-    let mut keeper = Housekeeper::new(&inner.store, inner.options.scrub_rate);
+    let mut keeper = Housekeeper::new(&inner.store, inner.options.scrub_rate, clock::now());
     let _ = inner.housekeeping.progress.set(keeper.progress());
     let _ = inner.housekeeping.own_trim.set(keeper.own_trim());
+    if inner.peers.ground.drive == Drive::Caller {
+        *inner.housekeeping.by_hand.lock() = Some(keeper);
+        return Ok(());
+    }
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let told = Arc::downgrade(inner);
     let thread = std::thread::Builder::new()
@@ -844,7 +893,7 @@ fn start_housekeeping(inner: &Arc<Inner>) -> Result<(), RaftError> {
         .spawn(move || {
             let timeout = std::sync::mpsc::RecvTimeoutError::Timeout;
             while stopped.recv_timeout(housekeeping::TICK) == Err(timeout) {
-                if keeper.tick(Instant::now())
+                if keeper.tick(clock::now())
                     && let Some(inner) = told.upgrade()
                 {
                     inner.base_moved.notify_one();
@@ -869,6 +918,38 @@ pub(crate) async fn purge_up_to_base(inner: Arc<Inner>, raft: Raft) {
 
 /// Everything that runs on the Raft runtime.
 async fn start(inner: Arc<Inner>) -> Result<(), RaftError> {
+    listen(&inner).await?;
+    tokio::spawn(
+        inner
+            .proposer
+            .clone()
+            .run(inner.peers.clone(), inner.role.subscribe()),
+    );
+    let membership = inner.peers.identity.lock().membership.clone();
+    match membership {
+        Some(belongs) => core::start(&inner, &belongs)
+            .await
+            .map(|raft| finish_founding(&inner, raft, belongs)),
+        None if inner.options.bootstrap => bootstrap(&inner).await,
+        None => {
+            tokio::spawn(found_or_join(inner));
+            Ok(())
+        }
+    }
+}
+
+/// Opens the peer port.
+async fn listen(inner: &Arc<Inner>) -> Result<(), RaftError> {
+    let service = PeerServer::new(PeerService(inner.peers.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    if let Net::Simulated(wire) = &inner.peers.ground.net {
+        wire.listen(Arc::new(move |request| {
+            let answer = service.clone().call(request);
+            Box::pin(async { answer.await.map_err(Into::into) })
+        }));
+        return Ok(());
+    }
     let failed = |source| RaftError::Listen {
         addr: inner.options.peer_bind.to_string(),
         source,
@@ -876,9 +957,6 @@ async fn start(inner: Arc<Inner>) -> Result<(), RaftError> {
     let listener = tokio::net::TcpListener::bind(inner.options.peer_bind)
         .await
         .map_err(failed)?;
-    let service = PeerServer::new(PeerService(inner.peers.clone()))
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
@@ -896,46 +974,32 @@ async fn start(inner: Arc<Inner>) -> Result<(), RaftError> {
                 .send_replace(Some(format!("peer port: {error}")));
         }
     });
-    tokio::spawn(
-        inner
-            .proposer
-            .clone()
-            .run(inner.peers.clone(), inner.role.subscribe()),
-    );
+    Ok(())
+}
 
-    let membership = inner.peers.identity.lock().membership.clone();
-    match membership {
-        Some(belongs) => core::start(&inner, &belongs)
-            .await
-            .map(|raft| finish_founding(&inner, raft, belongs)),
-        None if inner.options.bootstrap => bootstrap(&inner).await,
-        None => {
-            tokio::spawn(async move {
-                let belongs = tokio::select! {
-                    belongs = founding::until_founded(&inner.peers, &inner.options.peers) => Ok(belongs),
-                    joined = join::until_joined(&inner) => joined,
-                };
-                let belongs = match belongs {
-                    Ok(belongs) => belongs,
-                    Err(error) => {
-                        inner.stopped.send_replace(Some(error.to_string()));
-                        return;
-                    }
-                };
-                tracing::info!(
-                    cluster_id = belongs.cluster_id,
-                    node_id = belongs.node_id,
-                    founder = !belongs.founders.is_empty(),
-                    "this replica belongs to the set"
-                );
-                match core::start(&inner, &belongs).await {
-                    Ok(raft) => finish_founding(&inner, raft, belongs),
-                    Err(error) => {
-                        inner.stopped.send_replace(Some(error.to_string()));
-                    }
-                }
-            });
-            Ok(())
+/// The wait of a replica that belongs to no set yet.
+async fn found_or_join(inner: Arc<Inner>) {
+    let belongs = tokio::select! {
+        belongs = founding::until_founded(&inner.peers, &inner.options.peers) => Ok(belongs),
+        joined = join::until_joined(&inner) => joined,
+    };
+    let belongs = match belongs {
+        Ok(belongs) => belongs,
+        Err(error) => {
+            inner.stopped.send_replace(Some(error.to_string()));
+            return;
+        }
+    };
+    tracing::info!(
+        cluster_id = belongs.cluster_id,
+        node_id = belongs.node_id,
+        founder = !belongs.founders.is_empty(),
+        "this replica belongs to the set"
+    );
+    match core::start(&inner, &belongs).await {
+        Ok(raft) => finish_founding(&inner, raft, belongs),
+        Err(error) => {
+            inner.stopped.send_replace(Some(error.to_string()));
         }
     }
 }
@@ -957,7 +1021,7 @@ async fn bootstrap(inner: &Arc<Inner>) -> Result<(), RaftError> {
         };
         let mut founded = identity.clone();
         founded.membership = Some(belongs.clone());
-        founded.save(&inner.options.store_dir)?;
+        founded.save(inner.peers.ground.env.fs.as_ref(), &inner.options.store_dir)?;
         *identity = founded;
         belongs
     };

@@ -2,7 +2,7 @@
 //! else watches that and never touches the metrics (holding them blocks the core).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftMetrics;
@@ -10,6 +10,7 @@ use openraft::{Instant as _, ServerState};
 use raftmq_store::commitlog::CommitLog;
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::lease::Lease;
 use crate::options::Member;
 use crate::types::{Raft, TypeConfig};
@@ -126,14 +127,14 @@ pub async fn follow(
     };
     // Changes with vote, leader and membership only.
     let mut server = raft.server_metrics();
-    let mut noticed = Instant::now();
+    let mut noticed = clock::now();
     loop {
         let (role, acknowledged, running) = {
             let seen = metrics.borrow_watched();
             // The moment, never later than it was: an age that is held against a later clock would be too young, as when
             // this process is stopped in between.
             let acknowledged = seen.last_quorum_acked.and_then(|at| {
-                let now = Instant::now();
+                let now = clock::now();
                 now.checked_sub(at.into_inner().elapsed())
             });
             (
@@ -155,7 +156,7 @@ pub async fn follow(
         }
         let look = match (role.leads(), role.serving) {
             (true, false) => LOOK_CLOSELY,
-            _ if noticed.elapsed() < SETTLES => LOOK_CLOSELY,
+            _ if clock::since(noticed) < SETTLES => LOOK_CLOSELY,
             (true, true) => LOOK,
             (false, _) => LOOK_NOW_AND_THEN,
         };
@@ -181,7 +182,7 @@ pub async fn follow(
                     lease.drop_now();
                     return "the Raft core has ended".to_owned();
                 }
-                noticed = Instant::now();
+                noticed = clock::now();
             }
             () = tokio::time::sleep(look) => {}
         }

@@ -43,7 +43,7 @@ pub fn chunks(file: SnapshotFile) -> impl Stream<Item = Bytes> {
     futures_util::stream::unfold(None, move |open: Option<std::fs::File>| {
         let path = file.path.clone();
         async move {
-            let read = tokio::task::spawn_blocking(move || -> io::Result<_> {
+            let read = crate::blocking::run(move || -> io::Result<_> {
                 let mut file = match open {
                     Some(file) => file,
                     None => std::fs::File::open(path)?,
@@ -94,7 +94,7 @@ impl Incoming {
         if self.bytes > MAX_BYTES {
             return Err(io::Error::other("snapshot too large"));
         }
-        let written = tokio::task::spawn_blocking(move || {
+        let written = crate::blocking::run(move || {
             self.file.write_all(&chunk)?;
             Ok(self)
         });
@@ -106,7 +106,7 @@ impl Incoming {
     /// # Errors
     /// I/O.
     pub async fn finish(self) -> io::Result<SnapshotFile> {
-        let synced = tokio::task::spawn_blocking(move || {
+        let synced = crate::blocking::run(move || {
             self.file.sync_all()?;
             Ok(SnapshotFile { path: self.path })
         });

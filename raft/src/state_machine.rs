@@ -205,7 +205,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             // There may be one Raft thread only: what waits for the disk must not hold up heartbeats.
             let effects = match self.may_wait_for_disk(&batch) {
-                true => tokio::task::block_in_place(|| self.apply_chunk(&batch))?,
+                true => crate::blocking::in_place(|| self.apply_chunk(&batch))?,
                 false => self.apply_chunk(&batch)?,
             };
             self.finish_chunk().await?;
@@ -237,7 +237,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.snapshots.clone(),
         );
         let installed =
-            tokio::task::spawn_blocking(move || install(&machine, &log, &snapshots, &snapshot));
+            crate::blocking::run(move || install(&machine, &log, &snapshots, &snapshot));
         installed.await.map_err(io::Error::other)??;
         self.view.note(&self.machine.lock());
         self.observer.kv_changed();
@@ -295,7 +295,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             return Ok(open(&base)?);
         }
         let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
-        let built = tokio::task::spawn_blocking(move || -> raftmq_store::Result<Stored> {
+        let built = crate::blocking::run(move || -> raftmq_store::Result<Stored> {
             let pending = {
                 let mut machine = machine.lock();
                 let applied = machine.applied().unwrap_or_default();

@@ -166,9 +166,15 @@ async fn ask_all(inner: &Inner) -> SetStatus {
         if member.node_id == call.from {
             return Some(own_standing(inner, raft, call.from));
         }
-        standing(&member.peer_addr, member.node_id, call, ANSWER)
-            .await
-            .ok()
+        standing(
+            &inner.peers.ground.net,
+            &member.peer_addr,
+            member.node_id,
+            call,
+            ANSWER,
+        )
+        .await
+        .ok()
     });
     let answers = join_all(asked).await;
     let leads = |a: &pb::StandingResponse, m: &Member| a.leader == m.node_id;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::lag::{self, Reach};
 use crate::replica::Inner;
 use crate::types::Raft;
@@ -38,10 +39,10 @@ pub async fn take_notes(inner: Arc<Inner>) {
         }
         if since.is_none_or(|(led, _)| led != term) {
             inner.lag.clear();
-            *since = Some((term, Instant::now()));
+            *since = Some((term, clock::now()));
         }
         drop(since);
-        *inner.last_led.lock() = Some(Instant::now());
+        *inner.last_led.lock() = Some(clock::now());
         inner
             .lag
             .note(inner.store.log.bounds().1.map_or(0, |last| last.index));
@@ -52,7 +53,7 @@ pub async fn take_notes(inner: Arc<Inner>) {
 pub async fn run(inner: Arc<Inner>, raft: Raft, own: u64) {
     let mut preferred = Preferred::default();
     let mut lagging: Vec<u64> = Vec::new();
-    let mut unserved = Instant::now();
+    let mut unserved = clock::now();
     let mut told = false;
     loop {
         tokio::time::sleep(MEMBERSHIP).await;
@@ -66,8 +67,8 @@ pub async fn run(inner: Arc<Inner>, raft: Raft, own: u64) {
             if told {
                 tracing::info!("the set has a master again");
             }
-            (unserved, told) = (Instant::now(), false);
-        } else if !told && unserved.elapsed() >= NO_MASTER {
+            (unserved, told) = (clock::now(), false);
+        } else if !told && clock::since(unserved) >= NO_MASTER {
             told = true;
             tracing::warn!(
                 leads = role.leads(),
@@ -111,7 +112,7 @@ pub async fn run(inner: Arc<Inner>, raft: Raft, own: u64) {
             .and_then(|m| reach.get(&m.node_id))
             .is_some_and(|r| r.lag < WELL_LAG && r.silent_for() < Duration::from_secs(1));
         if let Some(target) = target
-            && preferred.is_due(well, Instant::now())
+            && preferred.is_due(well, clock::now())
         {
             tracing::info!(to = target.name, "the preferred leader takes over");
             let id = target.node_id.to_string();

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::clock;
+
 /// Bytes that may be spent at once after a pause, in seconds of the rate.
 const BURST: f64 = 0.25;
 
@@ -20,7 +22,7 @@ impl Throttle {
     pub fn new(rate: u64) -> Self {
         Self {
             rate: rate as f64,
-            paid_until: Mutex::new(Instant::now()),
+            paid_until: Mutex::new(clock::now()),
         }
     }
 
@@ -30,7 +32,7 @@ impl Throttle {
             return;
         }
         let wait = {
-            let now = Instant::now();
+            let now = clock::now();
             let mut until = self.paid_until.lock();
             *until = (*until).max(now) + Duration::from_secs_f64(bytes as f64 / self.rate);
             until.saturating_duration_since(now + Duration::from_secs_f64(BURST))

@@ -14,6 +14,7 @@ use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
 use parking_lot::Mutex;
 use raftmq_store::commitlog::draft::Placed;
+use raftmq_store::sabotage::{self, Sabotage};
 
 use crate::error::ProposeError;
 use crate::options::AckLevel;
@@ -129,8 +130,12 @@ impl Ticket {
     /// This replica has persisted the entry and holds its lease: requests of the leader level are answered.
     pub fn persisted_under_lease(&self) {
         let mut ready = Vec::new();
+        let early = sabotage::on(Sabotage::AckBeforeCommit);
         if let Stage::Appended(_, waiting) = &mut *self.stage.lock() {
-            for one in waiting.iter_mut().filter(|w| w.ack == AckLevel::Leader) {
+            for one in waiting
+                .iter_mut()
+                .filter(|w| w.ack == AckLevel::Leader || early)
+            {
                 if let Some(done) = one.done.take() {
                     ready.push((done, std::mem::take(&mut one.placed)));
                 }

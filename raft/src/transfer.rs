@@ -15,13 +15,15 @@
 //! that the other voters were told to ignore. So it closes the term first, and is elected anew.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::raft::VoteRequest;
 use raftmq_proto::raft as pb;
 
+use crate::clock;
 use crate::dial::{dial, standing};
 use crate::error::ChangeError;
+use crate::ground::Net;
 use crate::options::Member;
 use crate::replica::Inner;
 use crate::types::{LeaderId, Raft, TypeConfig, Vote, log_id};
@@ -98,7 +100,14 @@ async fn to_one(
     target: &Member,
 ) -> Result<(), ChangeError> {
     let refuse = |why: String| ChangeError::Refused(format!("{}: {why}", target.name));
-    let stands = standing(&target.peer_addr, target.node_id, call, ANSWER).await;
+    let stands = standing(
+        &inner.peers.ground.net,
+        &target.peer_addr,
+        target.node_id,
+        call,
+        ANSWER,
+    )
+    .await;
     let stands = stands.map_err(|s| refuse(format!("does not answer ({})", s.message())))?;
     if !stands.restriction.is_empty() {
         return Err(refuse(format!("may not lead: {}", stands.restriction)));
@@ -113,7 +122,7 @@ async fn to_one(
         None => return Err(refuse("is not replicated to".to_owned())),
     }
 
-    let began = Instant::now();
+    let began = clock::now();
     inner.proposer.pause(true);
     let _resumes = Paused(inner);
     let deadline = began + FINISH;
@@ -123,7 +132,7 @@ async fn to_one(
         if has_it && inner.proposer.is_quiet() && inner.proposer.in_sync.is_empty() {
             break last;
         }
-        if Instant::now() >= deadline {
+        if clock::now() >= deadline {
             return Err(refuse("did not catch up in time".to_owned()));
         }
         tokio::time::sleep(LOOK).await;
@@ -136,7 +145,14 @@ async fn to_one(
     }
     inner.lease.suspend(true);
     // From here on the term ends, one way or the other.
-    let told = tell(target, call, &vote, last.map(|l| log_id(l.term, l.index))).await;
+    let told = tell(
+        &inner.peers.ground.net,
+        target,
+        call,
+        &vote,
+        last.map(|l| log_id(l.term, l.index)),
+    )
+    .await;
     let mut role = inner.role.subscribe();
     let elected = role.wait_for(|role| {
         let leader = role.leader.as_ref().map(|l| l.node_id);
@@ -146,7 +162,7 @@ async fn to_one(
     if told.is_ok() && matches!(tokio::time::timeout(patience, elected).await, Ok(Ok(_))) {
         tracing::info!(
             to = target.name,
-            paused_ms = began.elapsed().as_millis() as u64,
+            paused_ms = clock::since(began).as_millis() as u64,
             "leadership is handed over"
         );
         return Ok(());
@@ -161,6 +177,7 @@ async fn to_one(
 
 /// Tells the target to campaign now.
 async fn tell(
+    net: &Net,
     target: &Member,
     call: &Call,
     vote: &Vote,
@@ -177,7 +194,7 @@ async fn tell(
     };
     let said = |s: tonic::Status| s.message().to_owned();
     let message = call.sign(message).map_err(said)?;
-    let mut client = dial(&target.peer_addr, ANSWER).await.map_err(said)?;
+    let mut client = dial(net, &target.peer_addr, ANSWER).await.map_err(said)?;
     let answer = client.transfer_leader(message).await.map_err(said)?;
     match answer.into_inner().refused {
         refused if refused.is_empty() => Ok(()),
@@ -228,10 +245,10 @@ pub async fn abandon(inner: &Arc<Inner>, late: Option<&Member>) {
     };
     let last = inner.store.log.bounds().1.map(|l| log_id(l.term, l.index));
     if let Some(target) = late {
-        let _ = tell(target, &call, &vote, last).await;
+        let _ = tell(&inner.peers.ground.net, target, &call, &vote, last).await;
     }
     close_term(inner, &raft, vote.leader_id.term).await;
     if let Some(target) = late {
-        let _ = tell(target, &call, &vote, last).await;
+        let _ = tell(&inner.peers.ground.net, target, &call, &vote, last).await;
     }
 }

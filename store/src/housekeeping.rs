@@ -65,9 +65,9 @@ pub struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// For an opened store; `scrub_rate` is in bytes a second, 0 for no scrubbing.
-    pub fn new(store: &Store, scrub_rate: u64) -> Self {
-        let now = Instant::now();
+    /// For an opened store, at this moment of the clock that [`Housekeeper::tick`] is told; `scrub_rate` is in bytes a second, 0 for
+    /// no scrubbing.
+    pub fn new(store: &Store, scrub_rate: u64, now: Instant) -> Self {
         Self {
             log: store.log.clone(),
             machine: store.machine.clone(),

@@ -15,6 +15,7 @@ pub mod key_query;
 pub mod kv;
 pub mod machine;
 mod mapped;
+pub mod sabotage;
 mod scrub;
 pub mod snapshots;
 pub mod state;

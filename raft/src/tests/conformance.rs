@@ -101,6 +101,7 @@ impl StoreBuilder<TypeConfig, Anchored, StateMachine, TempDir> for Builder {
                 0,
                 Arc::default(),
                 Arc::default(),
+                Arc::new(|| 0),
             ),
             log,
         };

@@ -15,6 +15,7 @@ use super::damage::Damage;
 use super::format::{parse_segment_name, segment_name};
 use crate::error::{Result, StoreError};
 use crate::mapped;
+use crate::sabotage::sync_data;
 use crate::vfs::{File, FileSystem};
 
 /// Bytes zeroed at once.
@@ -341,7 +342,7 @@ impl Segments {
             let Some(segment) = self.containing(position) else {
                 break;
             };
-            let synced = segment.file.sync_data();
+            let synced = sync_data(segment.file.as_ref());
             synced.map_err(|e| StoreError::io(format!("fdatasync segment {}", segment.base), e))?;
             position = to.min(segment.base + segment.size);
         }

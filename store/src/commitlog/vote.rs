@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{Result, StoreError};
+use crate::sabotage::sync_data;
 use crate::vfs::{File, FileSystem};
 
 const SLOT: usize = 4096;
@@ -94,7 +95,7 @@ impl VoteFile {
             self.file
                 .write_all_vectored_at(std::slice::from_ref(&slot), at)
                 .map_err(failed)?;
-            self.file.sync_data().map_err(failed)?;
+            sync_data(self.file.as_ref()).map_err(failed)?;
         }
         self.sequence = sequence;
         self.current = Some(vote.to_vec());

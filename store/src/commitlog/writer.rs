@@ -22,6 +22,7 @@ use super::marks::{Mark, Marker};
 use super::segments::{Segment, Segments, is_no_space};
 use super::vote::VoteFile;
 use crate::error::{Result, StoreError};
+use crate::sabotage::sync_data;
 use crate::vfs::{File, FileSystem};
 
 /// Told once, when the operation is as durable as the flush mode asks, or has failed.
@@ -382,7 +383,7 @@ impl SegmentWriter {
         }
         if self.policy == FlushPolicy::Sync {
             for segment in self.dirty.drain(..) {
-                let synced = segment.file.sync_data();
+                let synced = sync_data(segment.file.as_ref());
                 synced.map_err(|e| {
                     StoreError::io(format!("fdatasync segment {}", segment.base), e)
                 })?;

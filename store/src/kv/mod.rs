@@ -2,9 +2,11 @@
 
 mod memory;
 mod rocks;
+mod sim;
 
 pub use memory::MemoryKv;
 pub use rocks::RocksKv;
+pub use sim::KvDisk;
 
 use std::path::Path;
 

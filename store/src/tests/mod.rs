@@ -3,5 +3,4 @@
 mod crash;
 mod reference;
 mod rot;
-mod sim_kv;
 mod world;

@@ -11,12 +11,12 @@ use raftmq_remoting::body::TopicConfig;
 use raftmq_remoting::message::{NewMessage, body_crc, properties};
 
 use super::reference::{Reference, dir};
-use super::sim_kv::KvDisk;
 use crate::command::{Command, OffsetCommit};
 use crate::commitlog::draft::Draft;
 use crate::commitlog::writer::FlushPolicy;
 use crate::commitlog::{Drive, EntryId, LogOptions};
 use crate::housekeeping::Housekeeper;
+use crate::kv::KvDisk;
 use crate::store::Env;
 use crate::vfs::{Crash, FileSystem, SimFs};
 use crate::{Effects, Store};
@@ -100,7 +100,7 @@ impl World {
                 // A directory, so that it can be set aside.
                 let wrap = |e| crate::StoreError::io("make the metadata directory", e);
                 fs.make_dir(dir).map_err(wrap)?;
-                Ok(kv.open())
+                kv.open()
             }),
         }
     }
@@ -122,7 +122,7 @@ impl World {
             store.queues.set_limits(3, 10);
         }
         Store::settle(&self.env(), dir(), &options.boot)?;
-        self.keeper = Some(Housekeeper::new(&store, 1 << 30));
+        self.keeper = Some(Housekeeper::new(&store, 1 << 30, Instant::now()));
         self.store = Some(store);
         Ok(())
     }

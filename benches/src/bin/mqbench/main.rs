@@ -1,7 +1,6 @@
 //! `mqbench`: load for any RocketMQ broker over the classic protocol, and what it costs.
 
 mod answer;
-mod chart;
 mod consume;
 mod end_to_end;
 mod lane;

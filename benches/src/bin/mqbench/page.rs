@@ -4,15 +4,14 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use raftmq_benches::BenchError;
+use raftmq_benches::chart::{Chart, Mark, STYLE, Series, escaped};
 
-use super::chart::{Chart, Mark, Series, escaped};
 use super::timeline::Line;
 
 /// A time line file is read up to this size, bytes: about a day.
 const MAX_FILE: u64 = 64 << 20;
 /// Colours there are; the next file begins anew.
 const COLORS: usize = 6;
-const STYLE: &str = include_str!("page.css");
 
 struct Run {
     name: String,
@@ -116,6 +115,7 @@ fn page(runs: &[Run]) -> String {
             log,
             series: lines.into_iter().flatten().collect(),
             marks: &marks,
+            bands: &[],
             format,
         };
         let svg = chart.svg();

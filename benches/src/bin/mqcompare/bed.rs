@@ -145,6 +145,7 @@ impl<'a> Bed<'a> {
             settings: case.settings(self.flush),
             namespaces: None,
             peers_listen_behind: 0,
+            wrappers: Vec::new(),
         };
         match self.places.port {
             Some(first) => {

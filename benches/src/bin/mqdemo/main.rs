@@ -135,6 +135,7 @@ fn options(args: &Args) -> Result<(ClusterOptions, Option<tempfile::TempDir>), B
         settings: args.settings.clone(),
         namespaces: None,
         peers_listen_behind: 0,
+        wrappers: Vec::new(),
     };
     if !args.serve {
         options.choose_ports()?;

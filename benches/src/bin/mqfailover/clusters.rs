@@ -49,6 +49,7 @@ pub async fn start(
         settings: args.settings.clone(),
         namespaces,
         peers_listen_behind: 0,
+        wrappers: Vec::new(),
     };
     match args.port {
         Some(port) => (options.namesrv_port, options.port_base) = (port, port + 11),

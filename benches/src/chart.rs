@@ -1,6 +1,9 @@
-//! A line chart as SVG. Colours are classes, which the page defines for light and dark.
+//! A line chart as SVG. Colours are classes, which [`STYLE`] defines for light and dark.
 
 use std::fmt::Write;
+
+/// Style sheet of a page with charts and tables.
+pub const STYLE: &str = include_str!("chart.css");
 
 /// Size of the drawing and of the room around the plot.
 const WIDTH: f64 = 960.0;
@@ -37,6 +40,14 @@ pub struct Mark {
     pub color: usize,
 }
 
+/// Something that went on for a time.
+pub struct Band {
+    pub from: f64,
+    pub to: f64,
+    pub label: String,
+    pub color: usize,
+}
+
 pub struct Chart<'a> {
     /// What is drawn, for those who do not see it.
     pub title: &'a str,
@@ -44,6 +55,8 @@ pub struct Chart<'a> {
     pub log: bool,
     pub series: Vec<Series>,
     pub marks: &'a [Mark],
+    /// Behind everything else; where they overlap, all are seen.
+    pub bands: &'a [Band],
     /// How a value is written.
     pub format: fn(f64) -> String,
 }
@@ -80,6 +93,23 @@ impl Chart<'_> {
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
             escaped(self.title)
         );
+        for band in self.bands {
+            let (from, to) = (
+                x_of(band.from.clamp(0.0, end)),
+                x_of(band.to.clamp(0.0, end)),
+            );
+            let _ = writeln!(
+                svg,
+                "<rect class=\"band c{}\" x=\"{from:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{}\"><title>{}, \
+                 {:.1} to {:.1} s</title></rect>",
+                band.color,
+                (to - from).max(1.0),
+                HEIGHT - TOP - BOTTOM,
+                escaped(&band.label),
+                band.from,
+                band.to
+            );
+        }
         // Writing to a String cannot fail.
         for value in &ticks {
             let (y, text) = (y_of(*value), (self.format)(*value));
@@ -211,10 +241,19 @@ mod tests {
                 points: vec![(1.0, 0.0), (2.0, 5e6)],
             }],
             marks: &[],
+            bands: &[Band {
+                from: 1.5,
+                to: 9.0,
+                label: "kill".to_owned(),
+                color: 1,
+            }],
             format: |v| v.to_string(),
         };
         let svg = chart.svg();
         assert!(svg.contains("a&lt;b"));
+        // What goes on beyond the last point ends there.
+        let band = format!("width=\"{:.1}\"", (WIDTH - LEFT - RIGHT) / 4.0);
+        assert!(svg.contains(&band), "{svg}");
         let (_, rest) = svg.split_once("<polyline class=\"c0\" points=\"").unwrap();
         let (line, _) = rest.split_once('"').unwrap();
         for point in line.split(' ') {

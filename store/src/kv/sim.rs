@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::{Batch, Change, Family, Frozen, Kv, MemoryKv, Pair};
 use crate::Result;
-use crate::kv::{Batch, Change, Family, Frozen, Kv, MemoryKv, Pair};
 
 #[derive(Default)]
 struct Disk {
@@ -37,18 +37,21 @@ impl KvDisk {
     }
 
     /// Opens it.
-    pub fn open(self: &Arc<Self>) -> Arc<dyn Kv> {
+    ///
+    /// # Errors
+    /// None, as long as memory writes.
+    pub fn open(self: &Arc<Self>) -> Result<Arc<dyn Kv>> {
         let memory = MemoryKv::default();
         for changes in &self.disk.lock().batches {
             let batch = Batch {
                 changes: changes.clone(),
             };
-            memory.write(&batch).expect("in memory");
+            memory.write(&batch)?;
         }
-        Arc::new(SimKv {
+        Ok(Arc::new(SimKv {
             disk: self.clone(),
             memory,
-        })
+        }))
     }
 }
 

@@ -1,0 +1,208 @@
+//! `matrix`: every kind of fault against every workload it can hurt, in the modes that promise something about it.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use raftmq_benches::BenchError;
+
+use super::campaign::{self, Done};
+use crate::checker::verdict::Valid;
+
+/// Workload, faults, further arguments.
+type Config = (&'static str, &'static str, &'static str);
+
+/// All configurations.
+#[rustfmt::skip]
+pub const CONFIGS: [Config; 48] = [
+    // Processes.
+    ("log", "kill:leader", ""),
+    ("log", "kill:minority,kill:majority,kill:all", "--flush async"),
+    ("log", "restart-storm", "--flush async"),
+    ("log", "pause:leader,pause:majority", ""),
+    ("log", "stop:leader,transfer", ""),
+    ("log", "kill:leader,partition-halves,pause:leader", "--overlap"),
+    ("log", "kill:majority,partition-ring", "--replicas 5"),
+    ("log", "kill:leader", "--rate 0 --concurrency 64"),
+    // Networks.
+    ("log", "partition-halves,partition-leader", ""),
+    ("log", "isolate-leader,one-way", ""),
+    ("log", "bridge,partition-ring", "--replicas 5"),
+    ("log", "flapping,one-way", "--flush async"),
+    ("log", "delay,loss", ""),
+    ("log", "reset,duplicate,reorder", ""),
+    ("log", "throttle,kill:leader", "--overlap"),
+    // Power.
+    ("log", "power:all", ""),
+    ("log", "power:leader,power:majority", ""),
+    ("log", "power-leader-fast", ""),
+    ("log", "power-leader-fast", "--flush async"),
+    ("log", "part-kill", ""),
+    ("log", "part-kill", "--flush async"),
+    ("log", "pause-kill", ""),
+    ("log", "pause-kill", "--flush async"),
+    ("log", "power:all,power:majority", "--flush async"),
+    // Disks and files.
+    ("log", "disk-full", ""),
+    ("log", "disk-hang,disk-slow", ""),
+    ("log", "fsync-error", ""),
+    ("log", "bitflip", ""),
+    ("log", "truncate", ""),
+    ("log", "old-copy", ""),
+    // Clocks, members, names.
+    ("log", "clock-jump,clock-skew,clock-strobe", ""),
+    ("log", "grow-shrink", ""),
+    ("log", "wipe-rejoin,wipe-two", ""),
+    ("log", "transfer,transfer-dead,namesrv-kill", "--overlap"),
+    ("log", "restart-beside-isolated-leader", ""),
+    // Acknowledgement levels.
+    ("log", "kill:leader,isolate-leader", "--ack async"),
+    ("log", "kill:leader,pause:follower", "--ack all"),
+    // Other workloads.
+    ("ordered", "kill:leader,partition-halves", ""),
+    ("ordered", "transfer,reset", "--overlap"),
+    ("register", "partition-halves,isolate-leader", ""),
+    ("register", "kill:leader,pause:leader,clock-strobe", ""),
+    ("max-offset", "isolate-leader,pause:leader", ""),
+    ("max-offset", "kill:leader,transfer", "--ack async"),
+    ("resume", "kill:leader,transfer", ""),
+    ("resume", "partition-leader,power:all", ""),
+    ("delay", "kill:leader,power:leader", ""),
+    ("delay", "clock-jump,partition-halves", ""),
+    ("retry", "kill:leader,partition-leader", ""),
+];
+
+#[derive(Args)]
+pub struct MatrixArgs {
+    /// With faults, each.
+    #[arg(long, default_value_t = 180)]
+    seconds: u64,
+
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// Where everything goes; what is there already is not run again.
+    #[arg(long)]
+    dir: PathBuf,
+
+    /// Only those whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+
+    /// Whose servers; the Java ones are given the faults they can be given.
+    #[arg(long, default_value = "raftmq")]
+    servers: String,
+}
+
+/// `log_kill-leader_flush-async`
+fn name((workload, faults, more): &Config) -> String {
+    let text = format!("{workload}_{faults}_{}", more.replace("--", ""));
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '_' {
+            c
+        } else {
+            '-'
+        }
+    };
+    text.chars()
+        .map(plain)
+        .collect::<String>()
+        .trim_end_matches('_')
+        .to_owned()
+}
+
+/// Runs what is not there yet, and writes `summary.md` after each.
+pub async fn run(args: &MatrixArgs) -> Result<Valid, BenchError> {
+    std::fs::create_dir_all(&args.dir).map_err(BenchError::io(&args.dir))?;
+    let mut worst = Valid::True;
+    let mut rows: Vec<(String, Done)> = Vec::new();
+    for (number, config) in (0..).zip(&CONFIGS) {
+        let name = name(config);
+        if args.only.as_ref().is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        let dir = args.dir.join(&name);
+        let done = match campaign::earlier(&dir) {
+            Some(done) => done,
+            None => {
+                println!("== {name}");
+                campaign::test(&words(config, args, args.seed + number), None, &dir).await?
+            }
+        };
+        worst = worst.max(done.valid);
+        rows.push((name, done));
+        let summary = args.dir.join("summary.md");
+        std::fs::write(&summary, table(&rows)).map_err(BenchError::io(summary))?;
+    }
+    println!("{}", table(&rows));
+    Ok(worst)
+}
+
+fn words((workload, faults, more): &Config, args: &MatrixArgs, seed: u64) -> Vec<String> {
+    let line = format!(
+        "--workload {workload} --nemesis {faults} --seconds {} --seed {seed} --servers {} {more}",
+        args.seconds, args.servers
+    );
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn table(rows: &[(String, Done)]) -> String {
+    let mut text = String::from(
+        "| run | valid | acknowledged | lost | unknown, stored | first ack after the last fault, ms | findings |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for (name, done) in rows {
+        let valid = match done.valid {
+            Valid::True => "yes",
+            Valid::Unknown => "undecided",
+            Valid::False => "**no**",
+        };
+        let recovered = done
+            .results
+            .get("recovery")
+            .and_then(|r| r.get("first-ack-ms"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| {name} | {valid} | {} | {} | {} | {} | {} |",
+            done.count("acknowledged-count"),
+            done.count("lost-count"),
+            done.count("recovered-count"),
+            recovered.map_or("–".to_owned(), ToString::to_string),
+            done.findings().join(", ")
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::nemesis::catalogue;
+    use crate::workload::Workload;
+
+    #[test]
+    fn every_fault_and_workload_is_in_the_matrix() {
+        let names: BTreeSet<_> = CONFIGS.iter().map(name).collect();
+        assert_eq!(names.len(), CONFIGS.len(), "two have one name");
+        for (_, workload, _) in Workload::ALL {
+            assert!(CONFIGS.iter().any(|c| c.0 == workload), "{workload}");
+        }
+        let faults: BTreeSet<_> = CONFIGS.iter().flat_map(|c| c.1.split(',')).collect();
+        for fault in catalogue() {
+            let is = |wanted: &&str| wanted.split(':').next() == Some(fault.name);
+            assert!(faults.iter().any(is), "{}", fault.name);
+        }
+        for fault in &faults {
+            let (name, option) = fault.split_once(':').unwrap_or((fault, ""));
+            let known = catalogue().iter().find(|f| f.name == name);
+            let known = known.unwrap_or_else(|| panic!("there is no fault {fault}"));
+            assert!(
+                option.is_empty() || known.options.contains(&option),
+                "{fault}"
+            );
+        }
+    }
+}

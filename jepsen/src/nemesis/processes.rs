@@ -1,0 +1,110 @@
+//! Processes that are killed, held, or asked to end.
+
+use std::time::{Duration, Instant};
+
+use raftmq_benches::BenchError;
+
+use super::network;
+use super::scene::{Scene, Took, Turn};
+
+/// Between two kills of a storm.
+const STORM: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
+/// Longest time a process may take to end in order.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+const NOT_RUNNING: &str = "no process was running";
+
+/// Dead for the turn.
+pub async fn kill(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
+    let targets = scene.targets(turn, &mut turn.random()).await;
+    scene.begin(turn, &targets, "");
+    let killed = scene.bed.kill(&targets).await?;
+    scene.hold(turn.hold).await;
+    scene.bed.start_replicas(&targets).await?;
+    scene.heal(turn, &targets, "");
+    Ok(Took::when(!killed.is_empty(), NOT_RUNNING))
+}
+
+/// Killed and started, again and again.
+pub async fn restart_storm(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
+    let mut random = turn.random();
+    let (until, mut times) = (Instant::now() + turn.hold, 0);
+    let mut targets = scene.targets(turn, &mut random).await;
+    scene.begin(turn, &targets, "");
+    while Instant::now() < until && !scene.is_over() {
+        times += scene.bed.kill(&targets).await?.len();
+        scene.bed.start_replicas(&targets).await?;
+        scene.hold(random.between(STORM.0, STORM.1)).await;
+        if turn.option != Some("all") {
+            targets = scene.targets(turn, &mut random).await;
+        }
+    }
+    scene.heal(turn, &targets, &format!("{times} kills"));
+    Ok(Took::when(times > 0, NOT_RUNNING))
+}
+
+/// Held for the turn.
+pub async fn pause(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
+    let targets = scene.targets(turn, &mut turn.random()).await;
+    scene.begin(turn, &targets, "");
+    let held = scene.bed.hold(&targets, true).await?;
+    scene.hold(turn.hold).await;
+    scene.bed.hold(&targets, false).await?;
+    scene.heal(turn, &targets, "");
+    Ok(Took::when(!held.is_empty(), NOT_RUNNING))
+}
+
+/// Asked to end; away for the turn.
+pub async fn stop(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
+    let targets = scene.targets(turn, &mut turn.random()).await;
+    scene.begin(turn, &targets, "");
+    scene.bed.ask_to_stop(&targets).await?;
+    scene.hold(turn.hold).await;
+    let mut ended = 0;
+    for target in &targets {
+        match scene.bed.wait_ended(*target, STOP_LIMIT).await? {
+            // A JVM tells the signal by its status.
+            Some(end) if end.code == Some(0) || !scene.bed.is_ours() => ended += 1,
+            Some(end) => scene.problem(&format!("n{target} was asked to end: {}", end.words)),
+            None => scene.problem(&format!("n{target} does not end when asked")),
+        }
+    }
+    scene.bed.kill(&targets).await?;
+    scene.bed.start_replicas(&targets).await?;
+    scene.heal(turn, &targets, "");
+    Ok(Took::when(ended > 0, "no process has ended"))
+}
+
+/// A voter that forgets the lease it granted, while the leader that has it is cut from the others.
+pub async fn restart_beside_isolated_leader(
+    scene: &Scene,
+    turn: &Turn,
+) -> Result<Took, BenchError> {
+    let mut random = turn.random();
+    let leader = scene.leader(&mut random).await;
+    let mut voters: Vec<_> = (0..scene.bed.replicas()).collect();
+    voters.retain(|voter| *voter != leader);
+    let voter: Vec<_> = random.choose(&voters).copied().into_iter().collect();
+    let pairs = scene.bed.network()?.peers(leader);
+    scene.begin(
+        turn,
+        &[leader],
+        &format!("n{voter:?} is killed and started"),
+    );
+    network::cut(scene, &pairs, true).await?;
+    let killed = scene.bed.kill(&voter).await?;
+    scene.bed.start_replicas(&voter).await?;
+    scene.hold(turn.hold).await;
+    network::cut(scene, &pairs, false).await?;
+    scene.heal(turn, &[leader], "");
+    Ok(Took::when(!killed.is_empty(), NOT_RUNNING))
+}
+
+/// The name server, dead for the turn.
+pub async fn kill_namesrv(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
+    scene.begin(turn, &[], "");
+    let ran = scene.bed.kill_namesrv().await?;
+    scene.hold(turn.hold).await;
+    scene.bed.start_namesrv().await?;
+    scene.heal(turn, &[], "");
+    Ok(Took::when(ran, NOT_RUNNING))
+}
