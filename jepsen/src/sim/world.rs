@@ -394,6 +394,8 @@ impl World {
             true => self.hosts[host].lose_power(&mut self.dice),
             false => self.hosts[host].kill(&mut self.dice),
         }
+        // What its tasks said when they were dropped, nobody heard.
+        self.hosts[host].settled();
     }
 
     /// Everything is repaired.
