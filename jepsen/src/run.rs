@@ -28,7 +28,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// And so much longer than the limit of recovery after the last.
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// Until all replicas have everything.
-const WHOLE_LIMIT: Duration = Duration::from_secs(120);
+const WHOLE_LIMIT: Duration = Duration::from_secs(90);
 /// Where the cluster is, below the run's directory; removed unless the run failed.
 const CLUSTER: &str = "cluster";
 
@@ -169,7 +169,10 @@ async fn phases(
     tokio::time::sleep((limit + AFTERWARDS).saturating_sub(healed.elapsed())).await;
     clients.stop().await;
     recorder.nemesis(Kind::Info, recovery::STOPPED, &[], "");
-    if let Err(error) = bed.wait_whole(WHOLE_LIMIT).await {
+    // Who was not whole with clients will not be without them.
+    if settings.not_whole.is_none()
+        && let Err(error) = bed.wait_whole(WHOLE_LIMIT).await
+    {
         settings.not_whole = Some(error.to_string());
     }
     if let Err(missing) = clients.read_all().await {

@@ -17,6 +17,7 @@ use crate::checker::verdict::Valid;
 use crate::nemesis::catalogue;
 use crate::report;
 use crate::run::{self, Judge};
+use crate::sim::{SimulateArgs, simulate};
 use crate::workload::Workload;
 
 /// Exit status when nothing can be said.
@@ -46,6 +47,8 @@ enum What {
     Matrix(matrix::MatrixArgs),
     /// A few minutes' worth of runs, and of controls that must fail.
     Smoke(smoke::SmokeArgs),
+    /// Simulated sets instead of real ones.
+    Simulate(SimulateArgs),
 }
 
 /// How a history is judged.
@@ -79,15 +82,15 @@ struct StoredArgs {
 }
 
 /// Does what the command line says. Everything that was started ends before this returns, when it is interrupted, too.
-pub async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match StopSignal::new() {
-        Ok(mut stop) => tokio::select! {
-            done = run(cli.what) => done,
-            () = stop.received() => Err(BenchError::Usage("interrupted".to_owned())),
-        },
-        Err(error) => Err(error),
+pub fn main() -> ExitCode {
+    let what = match Cli::parse().what {
+        // A simulation has a process, and its threads, for itself.
+        What::Simulate(args) => return simulate(args),
+        what => what,
     };
+    let done = tokio::runtime::Runtime::new()
+        .map_err(BenchError::io("the runtime"))
+        .and_then(|runtime| runtime.block_on(until_stopped(what)));
     match done {
         Ok(Valid::True) => ExitCode::SUCCESS,
         Ok(Valid::False) => ExitCode::FAILURE,
@@ -99,8 +102,18 @@ pub async fn main() -> ExitCode {
     }
 }
 
+async fn until_stopped(what: What) -> Result<Valid, BenchError> {
+    let mut stop = StopSignal::new()?;
+    tokio::select! {
+        done = run(what) => done,
+        () = stop.received() => Err(BenchError::Usage("interrupted".to_owned())),
+    }
+}
+
 async fn run(what: What) -> Result<Valid, BenchError> {
     match what {
+        // Done before there was a runtime.
+        What::Simulate(_) => Ok(Valid::Unknown),
         What::Test(args) => test::run(*args).await,
         What::Check(args) => {
             let valid = check(&args)?;

@@ -47,7 +47,7 @@ const CONTROLS: [Run; 4] = [
     (
         "control-vote",
         Some("forget-vote"),
-        "--workload log --nemesis restart-beside-isolated-leader --seconds 26",
+        "--workload max-offset --nemesis restart-beside-isolated-leader --seconds 22",
     ),
     (
         "control-lease",

@@ -197,7 +197,7 @@ static FAULTS: &[Fault] = &[
     fault!("restart-storm", processes::restart_storm, ANYBODY, NOTHING, Processes, None, "killed and started every 100 to 400 ms"),
     fault!("pause", processes::pause, ANYBODY, NOTHING, Processes, None, "SIGSTOP, later SIGCONT"),
     fault!("stop", processes::stop, SOME, NOTHING, Processes, None, "SIGTERM, started again later"),
-    fault!("restart-beside-isolated-leader", processes::restart_beside_isolated_leader, &[], NETWORK, Alone, None, "the leader is isolated, and a voter that granted it a lease is killed and started at once"),
+    fault!("restart-beside-isolated-leader", processes::restart_beside_isolated_leader, &[], NETWORK, Alone, None, "the leader is isolated, and the voters that it needed until then are killed and started at once, beside others that wait to elect"),
     fault!("power", power::power, ANYBODY, DISKS, Alone, UNSYNCED, "everything not fsynced is gone, back in another boot"),
     fault!("power-leader-fast", power::leader_fast, &[], DISKS, Alone, None, "the leader loses power and is back at once"),
     fault!("part-kill", power::part_kill, &[], BOTH, Alone, None, "a minority is cut off for a time, then one of the majority loses power and the rest needs the minority"),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use raftmq_benches::BenchError;
+use raftmq_benches::netns::Party;
 
 use super::network;
 use super::scene::{Scene, Took, Turn};
@@ -11,6 +12,8 @@ use super::scene::{Scene, Took, Turn};
 const STORM: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 /// Longest time a process may take to end in order.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// After so long without a leader a follower is free to elect another one.
+const LEASE_OVER: Duration = Duration::from_secs(2);
 const NOT_RUNNING: &str = "no process was running";
 
 /// Dead for the turn.
@@ -74,7 +77,8 @@ pub async fn stop(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
     Ok(Took::when(ended > 0, "no process has ended"))
 }
 
-/// A voter that forgets the lease it granted, while the leader that has it is cut from the others.
+/// Voters that forget the lease they granted: the others have not heard the leader for so long that they would elect another one,
+/// only those that the leader needs still answer it, until they are killed and at once started beside it.
 pub async fn restart_beside_isolated_leader(
     scene: &Scene,
     turn: &Turn,
@@ -83,16 +87,21 @@ pub async fn restart_beside_isolated_leader(
     let leader = scene.leader(&mut random).await;
     let mut voters: Vec<_> = (0..scene.bed.replicas()).collect();
     voters.retain(|voter| *voter != leader);
-    let voter: Vec<_> = random.choose(&voters).copied().into_iter().collect();
+    random.shuffle(&mut voters);
+    voters.truncate(scene.bed.replicas() / 2);
     let pairs = scene.bed.network()?.peers(leader);
-    scene.begin(
-        turn,
-        &[leader],
-        &format!("n{voter:?} is killed and started"),
-    );
-    network::cut(scene, &pairs, true).await?;
-    let killed = scene.bed.kill(&voter).await?;
-    scene.bed.start_replicas(&voter).await?;
+    let is_needed = |party: &Party| voters.iter().any(|voter| *party == Party::Node(*voter));
+    let (needed, others): (Vec<_>, Vec<_>) = pairs
+        .iter()
+        .copied()
+        .partition(|(from, to)| is_needed(from) || is_needed(to));
+    let detail = format!("n{voters:?} are killed and started after {LEASE_OVER:?}");
+    scene.begin(turn, &[leader], &detail);
+    network::cut(scene, &others, true).await?;
+    scene.hold(LEASE_OVER).await;
+    let killed = scene.bed.kill(&voters).await?;
+    network::cut(scene, &needed, true).await?;
+    scene.bed.start_replicas(&voters).await?;
     scene.hold(turn.hold).await;
     network::cut(scene, &pairs, false).await?;
     scene.heal(turn, &[leader], "");

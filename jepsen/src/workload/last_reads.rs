@@ -12,7 +12,7 @@ use crate::settings::Whose;
 /// For whatever else is under way after the last message is due.
 pub const GRACE: Duration = Duration::from_secs(3);
 /// Longest time for all of it.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(120);
 /// A queue is at its end when so many polls in a row say so: a follower asks the master, which may just have changed.
 const ENDS: usize = 2;
 
@@ -60,7 +60,7 @@ async fn whole(thread: &mut Thread, queue: u32, replica: u8, deadline: Instant) 
         };
         if !polled.messages.is_empty() || polled.next != at {
             (at, ends) = (polled.next, 0);
-        } else if polled.nothing || polled.next == at {
+        } else {
             ends += 1;
             if ends == ENDS {
                 return true;

@@ -83,11 +83,13 @@ impl Reader {
     /// For each poll reads `ends` ends of queues.
     async fn run(&mut self, thread: &mut Thread, ends: usize) {
         let queues = thread.shared.settings.queues.max(1);
+        let mut pace = Pace::of(thread);
         // Each begins elsewhere.
         for turn in thread.number.. {
             if thread.shared.is_stopped() {
                 break;
             }
+            pace.wait().await;
             for _ in 0..ends {
                 let queue = thread.any_queue();
                 thread.max_offset(queue).await;

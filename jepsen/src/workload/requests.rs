@@ -30,8 +30,6 @@ pub struct Polled {
     pub messages: Vec<ReceivedMessage>,
     pub next: i64,
     pub min: i64,
-    /// The broker says that there is nothing at this offset yet.
-    pub nothing: bool,
 }
 
 /// How a write ended.
@@ -142,14 +140,23 @@ impl Thread {
         };
         let cmd = RemotingCommand::request_with(request_code::PULL_MESSAGE, &header)
             .with_ext(extra::BROKER_NAME, &self.shared.place.set);
-        let answers = [
+        let mut answers = vec![
             response_code::SUCCESS,
             response_code::PULL_NOT_FOUND,
             response_code::PULL_RETRY_IMMEDIATELY,
             response_code::PULL_OFFSET_MOVED,
         ];
+        // In the end a topic that is gone is as good as an empty one: everything in it is lost.
+        if shape == Shape::Last {
+            answers.push(response_code::TOPIC_NOT_EXIST);
+        }
         self.begin("poll", &asked);
         let polled = match self.ask(via, cmd, &answers).await {
+            Ok(answer) if answer.code == response_code::TOPIC_NOT_EXIST => Ok(Polled {
+                messages: Vec::new(),
+                next: from,
+                min: 0,
+            }),
             Ok(answer) => self.read(&answer),
             Err(failure) => Err(failure),
         };
@@ -191,7 +198,6 @@ impl Thread {
             messages,
             next: header.next_begin_offset,
             min: header.min_offset,
-            nothing: answer.code == response_code::PULL_NOT_FOUND,
         })
     }
 
