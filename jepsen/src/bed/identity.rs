@@ -93,6 +93,8 @@ impl Beliefs {
                 "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
                 "DONT_FAKE_MONOTONIC=1".to_owned(),
                 "NO_FAKE_STAT=1".to_owned(),
+                // Otherwise every timed wait of a JVM is over at once.
+                "FAKETIME_FORCE_MONOTONIC_FIX=0".to_owned(),
             ]);
         }
         command
