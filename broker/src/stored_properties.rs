@@ -185,9 +185,9 @@ mod tests {
         let w = Wishes::read(b"UNIQ_KEY\x01U\x02DELAY\x013\x02WAIT\x01false\x02TRAN_MSG\x01TRUE\x02TIMER_DELAY_MS\x015\x02");
         assert_eq!(w.unique_key, Some("U"));
         assert_eq!(w.delay, Some("3"));
-        assert!(w.no_wait && w.transaction && w.timer);
+        assert!(w.no_wait && w.transaction && w.timer.is_some());
         let w = Wishes::read(b"");
-        assert!(!w.no_wait && !w.transaction && !w.timer && w.delay.is_none());
+        assert!(!w.no_wait && !w.transaction && w.timer.is_none() && w.delay.is_none());
     }
 
     #[test]
