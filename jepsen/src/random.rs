@@ -7,11 +7,13 @@ use std::time::Duration;
 pub struct Random(u64);
 
 impl Random {
+    /// The sequence of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// Any number.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +24,7 @@ impl Random {
     /// A number below `end`, 0 when that is 0.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
-        usize::try_from(self.next() % end).unwrap_or(0)
+        usize::try_from(self.draw() % end).unwrap_or(0)
     }
 
     /// True so often, 0.0 to 1.0.
@@ -32,7 +34,7 @@ impl Random {
 
     /// From 0.0 up to 1.0.
     pub fn part(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// A time between these.
@@ -63,7 +65,7 @@ mod tests {
             let mut random = Random::new(seed);
             let mut all: Vec<_> = (0..20).collect();
             random.shuffle(&mut all);
-            (all, random.next(), random.below(7) < 7)
+            (all, random.draw(), random.below(7) < 7)
         };
         assert_eq!(drawn(1), drawn(1));
         assert_ne!(drawn(1).0, drawn(2).0);

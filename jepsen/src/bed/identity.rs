@@ -68,8 +68,9 @@ impl Beliefs {
     }
 
     /// The command that a program and its arguments follow; none when nothing is pretended. `own_mounts`: whoever starts it has
-    /// given it a mount namespace already.
-    pub fn wrapper(&self, own_mounts: bool) -> Vec<String> {
+    /// given it a mount namespace already. `often`: it looks at its clock so often that a look may not cost 40 µs, and may find an
+    /// offset of up to a second before.
+    pub fn wrapper(&self, own_mounts: bool, often: bool) -> Vec<String> {
         let mut command = Vec::new();
         if let Some(boot) = &self.boot {
             if !own_mounts {
@@ -85,13 +86,31 @@ impl Beliefs {
                 "/usr/bin/env".to_owned(),
                 format!("LD_PRELOAD={FAKETIME}"),
                 format!("FAKETIME_TIMESTAMP_FILE={}", text(clock)),
-                "FAKETIME_NO_CACHE=1".to_owned(),
+                match often {
+                    true => "FAKETIME_CACHE_DURATION=1".to_owned(),
+                    false => "FAKETIME_NO_CACHE=1".to_owned(),
+                },
                 "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
                 "DONT_FAKE_MONOTONIC=1".to_owned(),
                 "NO_FAKE_STAT=1".to_owned(),
+                // Otherwise every timed wait of a JVM is over at once.
+                "FAKETIME_FORCE_MONOTONIC_FIX=0".to_owned(),
             ]);
         }
         command
+    }
+}
+
+/// Removes what libfaketime left of processes that were killed.
+pub fn sweep() {
+    let entries = fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let parts = ["faketime_shm_", "sem.faketime_sem_"];
+        let pid = parts.iter().find_map(|part| name.strip_prefix(part));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -108,7 +127,7 @@ mod tests {
     use super::*;
 
     fn told(beliefs: &Beliefs, program: &[&str]) -> String {
-        let mut command = beliefs.wrapper(false);
+        let mut command = beliefs.wrapper(false, false);
         command.extend(program.iter().map(|s| (*s).to_owned()));
         let output = Command::new(&command[0]).args(&command[1..]).output();
         String::from_utf8(output.unwrap().stdout).unwrap()

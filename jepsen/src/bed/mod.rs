@@ -63,6 +63,8 @@ pub struct BedOptions {
     pub clocks: bool,
     /// Settings for every broker, in place of the bed's own.
     pub settings: Vec<(String, String)>,
+    /// Environment variables for every broker.
+    pub env: Vec<(String, String)>,
 }
 
 impl BedOptions {
@@ -77,6 +79,7 @@ impl BedOptions {
             disk_mib: 2048,
             clocks: false,
             settings: Vec::new(),
+            env: Vec::new(),
         }
     }
 }
@@ -119,7 +122,16 @@ impl Bed {
         options.dir = dir;
         let made = options.clone();
         let (shared, disks, beliefs, namespaces, relay) = off(move || ground(&made)).await?;
-        let wrappers = beliefs.iter().map(|b| b.wrapper(options.network)).collect();
+        let often = !matches!(options.servers, Servers::RaftMq(_));
+        let wrapper = |beliefs: &Beliefs| {
+            let mut command = beliefs.wrapper(options.network, often);
+            if !options.env.is_empty() {
+                command.push("/usr/bin/env".to_owned());
+                command.extend(options.env.iter().map(|(k, v)| format!("{k}={v}")));
+            }
+            command
+        };
+        let wrappers = beliefs.iter().map(wrapper).collect();
         let mut own = SETTINGS.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
         own.retain(|(key, _)| options.settings.iter().all(|(k, _)| k != key));
         own.extend(options.settings.iter().cloned());
@@ -285,6 +297,9 @@ impl Drop for Bed {
         let mut cluster = self.cluster.lock();
         cluster.brokers.iter_mut().for_each(|b| b.process.kill());
         cluster.namesrv.kill();
+        if self.options.clocks {
+            identity::sweep();
+        }
     }
 }
 

@@ -51,6 +51,14 @@ pub struct Plan {
     pub overlap: bool,
 }
 
+impl Plan {
+    /// How long it takes, about, until every fault has had its turn.
+    pub fn round(&self) -> Duration {
+        let faults = u32::try_from(self.faults.len()).unwrap_or(u32::MAX);
+        (self.interval + self.hold).saturating_mul(faults)
+    }
+}
+
 /// How often a fault was begun, and how often it really took place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {

@@ -94,10 +94,9 @@ fn ring(replicas: usize, random: &mut Random) -> Vec<Pair> {
     let reach = (replicas / 2).div_ceil(2);
     let mut pairs = Vec::new();
     for (place, one) in order.iter().enumerate() {
-        for other in place + 1..replicas {
-            let apart = (other - place).min(replicas - (other - place));
-            if apart > reach {
-                pairs.extend(between(&[*one], &[order[other]]));
+        for (far, other) in (1..).zip(order.iter().skip(place + 1)) {
+            if far.min(replicas - far) > reach {
+                pairs.extend(between(&[*one], &[*other]));
             }
         }
     }

@@ -68,7 +68,7 @@ impl Schedule {
         Part {
             fault,
             option: insisted.or(chosen),
-            seed: self.random.next(),
+            seed: self.random.draw(),
             delay,
             hold: about(&mut self.random, self.hold),
         }
