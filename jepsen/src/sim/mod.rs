@@ -45,7 +45,7 @@ impl Default for Options {
 }
 
 /// What came of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// What it was made from.
     pub seed: u64,
@@ -81,21 +81,20 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         entropy::seed(seed);
         World::new(seed, options).run()
     });
-    thread.join().unwrap_or_else(|_| Outcome {
-        seed,
-        hash: 0,
-        violation: Some("the simulation itself panicked".to_owned()),
-        healed_ms: 0,
-        replicas: 0,
-        sent: 0,
-        acked: 0,
-        unknown: 0,
-        entries: 0,
-        terms: 0,
-        faults: 0,
-        packets: 0,
-        simulated_ms: 0,
-    })
+    thread
+        .join()
+        .unwrap_or_else(|_| Outcome::failed(seed, "the simulation itself panicked"))
+}
+
+impl Outcome {
+    /// Of a run that came to nothing.
+    fn failed(seed: u64, why: &str) -> Self {
+        Self {
+            seed,
+            violation: Some(why.to_owned()),
+            ..Self::default()
+        }
+    }
 }
 
 thread_local! {

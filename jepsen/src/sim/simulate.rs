@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use raftmq_store::sabotage::Sabotage;
@@ -13,6 +13,9 @@ use super::{Options, Outcome, note_panics, run};
 
 /// Tells a process of this program that it is to make one run.
 const CHILD: &str = "RAFTMQ_SIMULATE_SEED";
+
+/// Longest time that one run may take: a task that never yields would take for ever.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Command line of `simulate`.
 #[derive(Debug, Clone, clap::Args)]
@@ -144,13 +147,24 @@ fn report(outcome: &Outcome, verbose: bool) {
 /// One run in a process of its own: this program with the same command line.
 fn in_a_process(seed: u64) -> Result<Outcome, String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
-    let output = Command::new(program)
+    let mut running = Command::new(program)
         .args(std::env::args_os().skip(1))
         .env(CHILD, seed.to_string())
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
+        .stdout(Stdio::piped())
+        .spawn()
         .map_err(|e| e.to_string())?;
+    let deadline = Instant::now() + LONGEST;
+    // What it says fits into the pipe.
+    while running.try_wait().map_err(|e| e.to_string())?.is_none() {
+        if Instant::now() > deadline {
+            running.kill().map_err(|e| e.to_string())?;
+            running.wait().map_err(|e| e.to_string())?;
+            return Ok(Outcome::failed(seed, "it does not come to an end"));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let output = running.wait_with_output().map_err(|e| e.to_string())?;
     serde_json::from_slice(&output.stdout)
         .map_err(|e| format!("the run ended with {} and said nothing: {e}", output.status))
 }

@@ -1,6 +1,6 @@
 //! One run: machines, a network between them, clients, faults; tick by tick, everything from one seed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,7 +26,19 @@ const FOUNDED_WITHIN: u64 = 10_000;
 /// Longest time until all is well again after the last fault, ms.
 const HEALED_WITHIN: u64 = 30_000;
 
+/// Longest time until a send is answered by a process that lives, simulated ms: it waits for a leader, then for the commit. A
+/// process that stands still answers later by as much.
+const ANSWERED_WITHIN: u64 = 15_000;
+
 type Check = Result<(), String>;
+
+/// A send under way.
+struct Asked {
+    values: Vec<u64>,
+    queue: usize,
+    host: usize,
+    at: u64,
+}
 
 /// See the module's text.
 pub struct World {
@@ -45,8 +57,8 @@ pub struct World {
     undo: BTreeMap<(u64, u64), Undo>,
     undone: u64,
     acts: Vec<Vec<Act>>,
-    /// Values of a proposal under way, and their queue.
-    asked: HashMap<u64, (Vec<u64>, usize)>,
+    /// Sends under way, by number.
+    asked: BTreeMap<u64, Asked>,
     next_value: u64,
     sends: u64,
     unknown: u64,
@@ -115,7 +127,7 @@ impl World {
             next_fault: 0,
             undo: BTreeMap::new(),
             undone: 0,
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             next_value: 1,
             sends: 0,
             unknown: 0,
@@ -172,21 +184,16 @@ impl World {
 
     /// All faults are over: one leader, equal logs, a send that is answered.
     fn recover(&mut self, healed: u64) -> Check {
-        let asked_before = self.next_value;
+        let acked_before = self.oracle.acked();
         loop {
             if self.now.is_multiple_of(100) {
                 self.send();
             }
             self.tick()?;
-            let acked = self
-                .asked
-                .iter()
-                .all(|(_, (values, _))| values[0] < asked_before);
-            let served = self.next_value > asked_before && acked;
             match self.unwell() {
-                None if served => break,
+                None if self.asked.is_empty() && self.oracle.acked() > acked_before => break,
                 why if self.now > healed + HEALED_WITHIN => {
-                    let why = why.unwrap_or_else(|| "no send is acknowledged".to_owned());
+                    let why = why.unwrap_or_else(|| "sends are not acknowledged".to_owned());
                     return Err(format!("not healed after {HEALED_WITHIN} ms: {why}"));
                 }
                 _ => {}
@@ -269,6 +276,7 @@ impl World {
                 return Err(format!("n{host}: {panic}"));
             }
             self.settle(host)?;
+            self.answered(host)?;
             let Some(look) = look else {
                 self.looks[host] = None;
                 continue;
@@ -312,15 +320,18 @@ impl World {
 
     /// A replica that has ended by itself: only a full disk is a reason.
     fn ended(&mut self, host: usize, why: String) -> Check {
-        let no_room = self.hosts[host].fs.space("/".as_ref());
-        let full = no_room.is_ok_and(|s| s.available < 2 * self.common.segment_size);
-        if !full {
+        if !self.is_full(host) {
             return Err(format!("n{host} ended by itself: {why}"));
         }
         self.crash(host, false);
         let down = self.dice.within(100, 1_000);
         self.later(down, Undo::Start(host));
         Ok(())
+    }
+
+    fn is_full(&self, host: usize) -> bool {
+        let space = self.hosts[host].fs.space("/".as_ref());
+        space.is_ok_and(|s| s.available < 2 * self.common.segment_size)
     }
 
     fn later(&mut self, after: u64, undo: Undo) {
@@ -362,11 +373,7 @@ impl World {
             return Err(format!("n{host}, starting: {panic}"));
         }
         let Err(why) = started else { return Ok(()) };
-        let fs = &self.hosts[host].fs;
-        let full = fs
-            .space("/".as_ref())
-            .is_ok_and(|s| s.available < 2 * self.common.segment_size);
-        if !full && !fs.killed() {
+        if !self.is_full(host) && !self.hosts[host].fs.killed() {
             return Err(format!("n{host} does not start: {why}"));
         }
         self.crash(host, false);
@@ -380,10 +387,15 @@ impl World {
         self.paused[host] = false;
         self.looks[host] = None;
         self.acts[host].clear();
+        let before = self.asked.len();
+        self.asked.retain(|_, asked| asked.host != host);
+        self.unknown += (before - self.asked.len()) as u64;
         match power {
             true => self.hosts[host].lose_power(&mut self.dice),
             false => self.hosts[host].kill(&mut self.dice),
         }
+        // What its tasks said when they were dropped, nobody heard.
+        self.hosts[host].settled();
     }
 
     /// Everything is repaired.
@@ -395,6 +407,7 @@ impl World {
             self.paused[host] = false;
             self.hosts[host].slow_disk = 0;
             self.hosts[host].fs.set_capacity(None);
+            self.hosts[host].fs.kill_after(u64::MAX);
             self.start(host)?;
         }
         Ok(())
@@ -447,23 +460,43 @@ impl World {
             deadline: std::time::Instant::now(),
         };
         self.digest.add(&[self.now, number, host as u64]);
-        self.asked.insert(number, (values, queue));
+        let asked = Asked {
+            values,
+            queue,
+            host,
+            at: self.now,
+        };
+        self.asked.insert(number, asked);
         self.acts[host].push(Act::Propose(number, proposal));
     }
 
     fn settle(&mut self, host: usize) -> Check {
         for (number, result) in self.hosts[host].settled() {
-            let Some((values, queue)) = self.asked.remove(&number) else {
+            let Some(asked) = self.asked.remove(&number) else {
                 return Err(format!("the send {number} was answered twice"));
             };
             self.digest
                 .add(&[self.now, number, u64::from(result.is_ok())]);
             match result {
-                Ok(stored) => self.oracle.acknowledge(&values, queue, &stored)?,
+                Ok(stored) => self
+                    .oracle
+                    .acknowledge(&asked.values, asked.queue, &stored)?,
                 Err(_) => self.unknown += 1,
             }
         }
         Ok(())
+    }
+
+    /// A process that lives answers every send, if only to say that nobody knows.
+    fn answered(&self, host: usize) -> Check {
+        let late = |asked: &&Asked| asked.host == host && asked.at + ANSWERED_WITHIN < self.now;
+        match self.asked.values().find(late) {
+            Some(asked) => Err(format!(
+                "n{host} has not answered a send of {} ms",
+                asked.at
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Lets something go wrong when it is time.
@@ -551,7 +584,7 @@ impl World {
                     if let Some(panic) = super::panicked() {
                         return Err(format!("n{victim}, stopping: {panic}"));
                     }
-                    if !self.hosts[victim].fs.killed() {
+                    if !self.hosts[victim].fs.killed() && !self.is_full(victim) {
                         stopped.map_err(|why| format!("n{victim}: {why}"))?;
                     }
                     self.settle(victim)?;
