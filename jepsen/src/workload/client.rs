@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_millis(800);
 const CONNECTIONS: usize = 4;
 /// How often the master is looked up.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks at whether writing is welcome again.
+const HUSHED: Duration = Duration::from_millis(5);
 /// After a refusal, so that a broker that refuses is not asked ten thousand times a second.
 const REST: Duration = Duration::from_millis(20);
 
@@ -185,6 +187,13 @@ impl Thread {
     pub fn any_queue(&mut self) -> u32 {
         let queues = self.shared.settings.queues as usize;
         u32::try_from(self.random.below(queues)).unwrap_or(0)
+    }
+
+    /// Waits until writing is welcome.
+    pub async fn may_write(&self) {
+        while self.shared.recorder.is_hushed() && !self.shared.is_stopped() {
+            tokio::time::sleep(HUSHED).await;
+        }
     }
 
     /// Notes that an operation begins.
