@@ -47,7 +47,7 @@ const CONTROLS: [Run; 4] = [
     (
         "control-vote",
         Some("forget-vote"),
-        "--workload max-offset --nemesis restart-beside-isolated-leader --seconds 30 --hold 1.5 --interval 1",
+        "--workload max-offset --nemesis restart-beside-isolated-leader --seconds 30 --hold 1.5 --interval 1 --concurrency 48",
     ),
     (
         "control-lease",

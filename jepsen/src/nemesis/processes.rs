@@ -100,13 +100,15 @@ pub async fn restart_beside_isolated_leader(
         .partition(|(from, to)| is_needed(from) || is_needed(to));
     let detail = format!("n{voters:?} are killed and started after {LEASE_OVER:?}");
     scene.begin(turn, &[leader], &detail);
-    scene.hush(SETTLED + LEASE_OVER);
+    // Longer than it takes, so that it ends by itself if this does not get so far.
+    scene.hush(2 * (SETTLED + LEASE_OVER));
     scene.hold(SETTLED).await;
     network::cut(scene, &others, true).await?;
     scene.hold(LEASE_OVER).await;
     let killed = scene.bed.kill(&voters).await?;
     network::cut(scene, &needed, true).await?;
     scene.bed.start_replicas(&voters).await?;
+    scene.hush(Duration::ZERO);
     scene.hold(turn.hold).await;
     network::cut(scene, &pairs, false).await?;
     scene.heal(turn, &[leader], "");

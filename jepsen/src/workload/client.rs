@@ -167,10 +167,15 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Whom to ask next: mostly the master, as clients do; sometimes any replica, which passes it on, or is a master that should
-    /// know that it is none any more.
+    /// Whom to ask next. Of eight threads four stay with one replica whatever happens, which passes requests on, or is a master that
+    /// should know that it is none any more; the others ask mostly the master, as clients do, and sometimes anybody.
     pub fn via(&mut self) -> u8 {
         let replicas = self.shared.place.addrs.len();
+        let ours = self.shared.settings.servers == Whose::Raftmq;
+        if ours && self.number / 4 % 2 == 1 {
+            let home = (self.number / 8) as usize % replicas.max(1);
+            return u8::try_from(home).unwrap_or(0);
+        }
         let others = match self.shared.settings.servers {
             Whose::Raftmq => 2,
             // They refuse.
