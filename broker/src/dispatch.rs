@@ -25,7 +25,8 @@ pub enum Place {
     Here,
     /// The master; other replicas pass the request on. When the answer is lost the request may have been executed.
     LeaderOnce,
-    /// As `LeaderOnce`, but executing it twice does no harm, so a lost answer is asked for again.
+    /// As `LeaderOnce`, but executing it again, later, does no harm, so a lost answer is asked for again. No write whose order
+    /// matters: what it says would come back after somebody else had written something newer.
     Leader,
 }
 
@@ -65,15 +66,19 @@ pub const TABLE: &[Entry] = &[
     main_port(request::PULL_MESSAGE, Here, pull::pull),
     entry(request::QUERY_MESSAGE, Leader, message_admin::query),
     entry(request::QUERY_CONSUMER_OFFSET, Leader, offset::query),
-    entry(request::UPDATE_CONSUMER_OFFSET, Leader, offset::update),
-    entry(request::UPDATE_AND_CREATE_TOPIC, Leader, topic_admin::put),
+    entry(request::UPDATE_CONSUMER_OFFSET, LeaderOnce, offset::update),
+    entry(
+        request::UPDATE_AND_CREATE_TOPIC,
+        LeaderOnce,
+        topic_admin::put,
+    ),
     entry(
         request::UPDATE_AND_CREATE_TOPIC_LIST,
-        Leader,
+        LeaderOnce,
         topic_admin::put_list,
     ),
     entry(request::GET_ALL_TOPIC_CONFIG, Here, topic_admin::get_all),
-    entry(request::UPDATE_BROKER_CONFIG, Leader, settings::update),
+    entry(request::UPDATE_BROKER_CONFIG, LeaderOnce, settings::update),
     entry(request::GET_BROKER_CONFIG, Here, broker_admin::get_config),
     entry(
         request::GET_BROKER_RUNTIME_INFO,
@@ -112,7 +117,7 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(
         request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP,
-        Leader,
+        LeaderOnce,
         group_admin::put,
     ),
     entry(
@@ -137,7 +142,7 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(
         request::DELETE_SUBSCRIPTIONGROUP,
-        Leader,
+        LeaderOnce,
         group_admin::delete,
     ),
     entry(
@@ -145,10 +150,14 @@ pub const TABLE: &[Entry] = &[
         Leader,
         stats_admin::consume_stats,
     ),
-    entry(request::DELETE_TOPIC_IN_BROKER, Leader, topic_admin::delete),
+    entry(
+        request::DELETE_TOPIC_IN_BROKER,
+        LeaderOnce,
+        topic_admin::delete,
+    ),
     entry(
         request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST,
-        Leader,
+        LeaderOnce,
         group_admin::put_list,
     ),
     entry(
@@ -261,6 +270,30 @@ mod tests {
     #[test]
     fn table_is_sorted_and_unique() {
         assert!(TABLE.windows(2).all(|w| w[0].code < w[1].code));
+    }
+
+    /// A commit of 4 that was executed, whose answer was lost, and which was repeated after another client's commit of 0 was
+    /// acknowledged: the group's offset went from 0 back to 4. And when it was not repeated in time, its refusal said that
+    /// nothing had been stored.
+    #[test]
+    fn no_write_is_repeated_after_a_lost_answer() {
+        let writes = [
+            request::SEND_MESSAGE,
+            request::SEND_MESSAGE_V2,
+            request::SEND_BATCH_MESSAGE,
+            request::CONSUMER_SEND_MSG_BACK,
+            request::UPDATE_CONSUMER_OFFSET,
+            request::UPDATE_AND_CREATE_TOPIC,
+            request::UPDATE_AND_CREATE_TOPIC_LIST,
+            request::DELETE_TOPIC_IN_BROKER,
+            request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP,
+            request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST,
+            request::DELETE_SUBSCRIPTIONGROUP,
+            request::UPDATE_BROKER_CONFIG,
+        ];
+        for code in writes {
+            assert_eq!(find(code).map(|e| e.place), Some(LeaderOnce), "{code}");
+        }
     }
 
     #[test]

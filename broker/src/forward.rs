@@ -3,7 +3,7 @@
 //! A stale route leads a client to a demoted master for up to 30 s. The request then travels once more, over one
 //! connection shared by all clients, pipelined, without a task of its own. It is marked with hop count 1, the term, the
 //! time left and the client's address. A marked request is never passed on again. Refused before it was stored: it waits and is
-//! tried again until its deadline. Answer lost: a send is answered "outcome unknown" (code 1), anything else is repeated.
+//! tried again until its deadline. Answer lost: a write is answered "outcome unknown" (code 1), a read or a lock is repeated.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

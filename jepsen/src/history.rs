@@ -1,7 +1,8 @@
 //! What happened, in the order of one clock: operations of clients, and faults. A history is a file of JSON lines.
 
 use std::io::{BufWriter, Write};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ struct Written<'a, V> {
 /// Takes events of all tasks of a run and writes them as JSON lines.
 pub struct Recorder {
     began: Instant,
+    /// Clients write nothing before, nanoseconds since the run began.
+    hushed_until: AtomicU64,
     out: Mutex<Out>,
 }
 
@@ -80,6 +83,7 @@ impl Recorder {
     pub fn new(out: Box<dyn Write + Send>) -> Self {
         Self {
             began: Instant::now(),
+            hushed_until: AtomicU64::new(0),
             out: Mutex::new(Out {
                 file: BufWriter::with_capacity(BUFFER, out),
                 failed: None,
@@ -90,6 +94,18 @@ impl Recorder {
     /// Nanoseconds since the run began.
     pub fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Asks the clients to write nothing for so long.
+    pub fn hush(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let until = self.now().saturating_add(time);
+        self.hushed_until.store(until, Ordering::Release);
+    }
+
+    /// Whether clients are to write nothing now.
+    pub fn is_hushed(&self) -> bool {
+        self.now() < self.hushed_until.load(Ordering::Acquire)
     }
 
     /// Notes a fault or its healing. `targets` are replicas.

@@ -23,6 +23,8 @@ use crate::workload::client::Place;
 use crate::workload::{Clients, Workload};
 use crate::{edn, report};
 
+/// The variable that tells a sabotaged broker which promise to break.
+const SABOTAGE: &str = "RAFTMQ_SABOTAGE";
 /// Clients work so long before the first fault.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// And so much longer than the limit of recovery after the last.
@@ -130,6 +132,14 @@ async fn phases(
     clients: &mut Clients,
 ) -> Result<(), BenchError> {
     tokio::time::sleep(WARM_UP).await;
+    if settings.sabotage.is_some() {
+        // A set that loses everything, its members included, is another matter than one that loses messages.
+        for replica in 0..settings.replicas {
+            let store = bed.store_dir(replica);
+            let synced = File::open(&store).and_then(|s| Ok(rustix::fs::syncfs(s)?));
+            synced.map_err(BenchError::io(store))?;
+        }
+    }
     let (stop, stopped) = watch::channel(false);
     let plan = Plan {
         seed: settings.seed,
@@ -219,6 +229,11 @@ fn bed_options(settings: &Settings, ground: &Ground) -> Result<BedOptions, Bench
         network: needs.iter().any(|n| n.network),
         disks: needs.iter().any(|n| n.disks),
         clocks: needs.iter().any(|n| n.clocks),
+        env: settings
+            .sabotage
+            .iter()
+            .map(|sabotage| (SABOTAGE.to_owned(), sabotage.clone()))
+            .collect(),
         settings: broker
             .chain(ground.broker_settings.iter().cloned())
             .collect(),

@@ -8,7 +8,6 @@ use raftmq_benches::BenchError;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::test::SABOTAGE;
 use crate::checker::verdict::Valid;
 
 /// How often a run is looked at.
@@ -41,16 +40,10 @@ impl Done {
 ///
 /// # Errors
 /// This program cannot be started again.
-pub async fn test(args: &[String], sabotage: Option<&str>, dir: &Path) -> Result<Done, BenchError> {
+pub async fn test(args: &[String], dir: &Path) -> Result<Done, BenchError> {
     let own = std::env::current_exe().map_err(BenchError::io("this program"))?;
     let mut command = Command::new(&own);
     command.arg("test").arg("--dir").arg(dir).args(args);
-    match sabotage {
-        Some(sabotage) => command
-            .args(["--sabotage", sabotage])
-            .env(SABOTAGE, sabotage),
-        None => command.env_remove(SABOTAGE),
-    };
     let results = dir.join("results.json");
     // An earlier one is not this one's.
     let _ = std::fs::remove_file(&results);
@@ -58,19 +51,6 @@ pub async fn test(args: &[String], sabotage: Option<&str>, dir: &Path) -> Result
         valid: run(command).await?,
         results: read(&results),
     })
-}
-
-/// Does what this process was asked to do in one whose brokers break a promise: only at its start a process can give its children a
-/// variable.
-///
-/// # Errors
-/// This program cannot be started again.
-pub async fn again(sabotage: &str) -> Result<Valid, BenchError> {
-    let own = std::env::current_exe().map_err(BenchError::io("this program"))?;
-    let mut command = Command::new(own);
-    command.args(std::env::args_os().skip(1));
-    command.env(SABOTAGE, sabotage);
-    run(command).await
 }
 
 async fn run(mut command: Command) -> Result<Valid, BenchError> {

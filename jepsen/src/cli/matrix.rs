@@ -126,7 +126,7 @@ pub async fn run(args: &MatrixArgs) -> Result<Valid, BenchError> {
             Some(done) => done,
             None => {
                 println!("== {name}");
-                campaign::test(&words(config, args, args.seed + number), None, &dir).await?
+                campaign::test(&words(config, args, args.seed + number), &dir).await?
             }
         };
         worst = worst.max(done.valid);

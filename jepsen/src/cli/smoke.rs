@@ -47,7 +47,7 @@ const CONTROLS: [Run; 4] = [
     (
         "control-vote",
         Some("forget-vote"),
-        "--workload max-offset --nemesis restart-beside-isolated-leader --seconds 22",
+        "--workload max-offset --nemesis restart-beside-isolated-leader --seconds 30 --hold 1.5 --interval 1 --concurrency 48",
     ),
     (
         "control-lease",
@@ -82,18 +82,22 @@ pub async fn run(args: &SmokeArgs) -> Result<Valid, BenchError> {
     let (mut worst, mut acked, mut lost, mut caught) = (Valid::True, 0, 0, 0);
     for (name, sabotage, line) in RUNS.iter().chain(&CONTROLS) {
         let seed = args.seed.to_string();
-        let mut words: Vec<String> = line
+        // What a run says for itself comes last and counts.
+        let mut words: Vec<String> = COMMON
             .split(' ')
-            .chain(COMMON.split(' '))
+            .chain(line.split(' '))
             .map(str::to_owned)
             .collect();
         words.extend(["--seed".to_owned(), seed]);
+        if let Some(sabotage) = sabotage {
+            words.extend(["--sabotage", sabotage].map(str::to_owned));
+        }
         if args.require_porcupine {
             words.push("--require-porcupine".to_owned());
         }
         println!("== {name}");
         let place = dir.join(name);
-        let run = campaign::test(&words, *sabotage, &place);
+        let run = campaign::test(&words, &place);
         let Ok(done) = tokio::time::timeout(LIMIT, run).await else {
             eprintln!("{name} did not end");
             worst = worst.max(Valid::Unknown);

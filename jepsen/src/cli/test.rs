@@ -8,19 +8,18 @@ use raftmq_benches::BenchError;
 use raftmq_benches::cluster::own_bin_dir;
 use raftmq_benches::programs::key_value;
 
-use super::{JudgeArgs, campaign};
+use super::JudgeArgs;
 use crate::checker::verdict::Valid;
 use crate::report;
 use crate::run::{self, Ground};
 use crate::settings::{Ack, Flush, Settings, Whose};
 
-/// The variable that tells a sabotaged broker which promise to break.
-pub const SABOTAGE: &str = "RAFTMQ_SABOTAGE";
 /// The broker that can be told.
 const SABOTAGED: &str = "mqbroker-sabotaged";
 
-/// A run.
+/// A run. Of what is said twice the last counts.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub struct TestArgs {
     /// See `workloads`.
     #[arg(long, default_value = "log")]
@@ -115,11 +114,6 @@ pub struct TestArgs {
 
 /// Runs it.
 pub async fn run(args: TestArgs) -> Result<Valid, BenchError> {
-    if let Some(sabotage) = &args.sabotage
-        && std::env::var(SABOTAGE).as_ref() != Ok(sabotage)
-    {
-        return campaign::again(sabotage).await;
-    }
     let seed = args.seed.unwrap_or_else(any_seed);
     let settings = Settings {
         workload: args.workload.clone(),

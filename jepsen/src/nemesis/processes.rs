@@ -12,6 +12,8 @@ use super::scene::{Scene, Took, Turn};
 const STORM: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 /// Longest time a process may take to end in order.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Until what clients had asked for is done, on all replicas.
+const SETTLED: Duration = Duration::from_millis(300);
 /// After so long without a leader a follower is free to elect another one.
 const LEASE_OVER: Duration = Duration::from_secs(2);
 const NOT_RUNNING: &str = "no process was running";
@@ -78,7 +80,8 @@ pub async fn stop(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
 }
 
 /// Voters that forget the lease they granted: the others have not heard the leader for so long that they would elect another one,
-/// only those that the leader needs still answer it, until they are killed and at once started beside it.
+/// only those that the leader needs still answer it, until they are killed and at once started beside it. Nothing is written
+/// meanwhile, for whoever has less of the log than a voter is not elected by it.
 pub async fn restart_beside_isolated_leader(
     scene: &Scene,
     turn: &Turn,
@@ -97,11 +100,15 @@ pub async fn restart_beside_isolated_leader(
         .partition(|(from, to)| is_needed(from) || is_needed(to));
     let detail = format!("n{voters:?} are killed and started after {LEASE_OVER:?}");
     scene.begin(turn, &[leader], &detail);
+    // Longer than it takes, so that it ends by itself if this does not get so far.
+    scene.hush(2 * (SETTLED + LEASE_OVER));
+    scene.hold(SETTLED).await;
     network::cut(scene, &others, true).await?;
     scene.hold(LEASE_OVER).await;
     let killed = scene.bed.kill(&voters).await?;
     network::cut(scene, &needed, true).await?;
     scene.bed.start_replicas(&voters).await?;
+    scene.hush(Duration::ZERO);
     scene.hold(turn.hold).await;
     network::cut(scene, &pairs, false).await?;
     scene.heal(turn, &[leader], "");

@@ -93,6 +93,11 @@ impl Scene {
         *self.stop.borrow() || self.stop.has_changed().is_err()
     }
 
+    /// Asks the clients to write nothing for so long.
+    pub fn hush(&self, time: Duration) {
+        self.recorder.hush(time);
+    }
+
     /// Notes that a fault begins now.
     pub fn begin(&self, turn: &Turn, targets: &[usize], detail: &str) {
         self.note(Kind::Info, &turn.name, targets, detail);

@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_millis(800);
 const CONNECTIONS: usize = 4;
 /// How often the master is looked up.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks at whether writing is welcome again.
+const HUSHED: Duration = Duration::from_millis(5);
 /// After a refusal, so that a broker that refuses is not asked ten thousand times a second.
 const REST: Duration = Duration::from_millis(20);
 
@@ -165,10 +167,15 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Whom to ask next: mostly the master, as clients do; sometimes any replica, which passes it on, or is a master that should
-    /// know that it is none any more.
+    /// Whom to ask next. Of eight threads four stay with one replica whatever happens, which passes requests on, or is a master that
+    /// should know that it is none any more; the others ask mostly the master, as clients do, and sometimes anybody.
     pub fn via(&mut self) -> u8 {
         let replicas = self.shared.place.addrs.len();
+        let ours = self.shared.settings.servers == Whose::Raftmq;
+        if ours && self.number / 4 % 2 == 1 {
+            let home = (self.number / 8) as usize % replicas.max(1);
+            return u8::try_from(home).unwrap_or(0);
+        }
         let others = match self.shared.settings.servers {
             Whose::Raftmq => 2,
             // They refuse.
@@ -185,6 +192,13 @@ impl Thread {
     pub fn any_queue(&mut self) -> u32 {
         let queues = self.shared.settings.queues as usize;
         u32::try_from(self.random.below(queues)).unwrap_or(0)
+    }
+
+    /// Waits until writing is welcome.
+    pub async fn may_write(&self) {
+        while self.shared.recorder.is_hushed() && !self.shared.is_stopped() {
+            tokio::time::sleep(HUSHED).await;
+        }
     }
 
     /// Notes that an operation begins.

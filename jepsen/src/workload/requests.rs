@@ -59,6 +59,7 @@ impl Thread {
 
     /// Sends a message; with a delay level it is delivered later.
     pub async fn send(&mut self, q: u32, message: u64, level: Option<(u32, u32)>) -> Wrote {
+        self.may_write().await;
         let via = self.via();
         let asked = Value {
             v: Some(message),
@@ -229,6 +230,7 @@ impl Thread {
 
     /// Writes the group's offset of a queue id of the first topic, which is register `k`.
     pub async fn commit(&mut self, k: u32, offset: i64, oneway: bool) -> Wrote {
+        self.may_write().await;
         let via = self.via();
         let asked = Value {
             offset: Some(offset),
@@ -301,6 +303,7 @@ impl Thread {
 
     /// Gives a message back: it comes again after the first delay level, or is dead after `most` times.
     pub async fn send_back(&mut self, message: &ReceivedMessage, most: u32) -> Wrote {
+        self.may_write().await;
         let via = self.via();
         let asked = Value {
             v: value::of_body(&message.body),
