@@ -94,4 +94,6 @@ pub enum Undo {
     Continue(usize),
     /// The disk is fast and has room.
     Disk(usize),
+    /// Nothing: the time has come to give up a part of the log.
+    Trim,
 }

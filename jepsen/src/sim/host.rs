@@ -380,9 +380,11 @@ fn perform(replica: &Replica, act: Act, settled: &Arc<Mutex<VecDeque<Settled>>>)
         }
         Act::Trim(number) => {
             let places = replica.boundaries();
-            let Some(place) = places.get(number as usize % places.len().max(1)) else {
-                return;
+            let place = match number % 2 {
+                0 => places.last(),
+                _ => places.get(number as usize % places.len().max(1)),
             };
+            let Some(place) = place else { return };
             let trim = Proposal {
                 messages: Vec::new(),
                 commands: vec![Command::TrimTo {

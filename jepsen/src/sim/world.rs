@@ -70,6 +70,8 @@ pub struct World {
     faults: u64,
     /// Mean time between two sends, ms.
     pace: u64,
+    /// Most that a message is made larger by, bytes.
+    padding: u64,
     digest: Digest,
 }
 
@@ -119,6 +121,7 @@ impl World {
         Self {
             seed,
             pace: dice.within(3, 25),
+            padding: 200 << dice.below(6),
             dice,
             net,
             looks: vec![None; replicas],
@@ -358,6 +361,12 @@ impl World {
             Undo::Network => self.whole_network(),
             Undo::Start(host) => self.start(host)?,
             Undo::Continue(host) => self.paused[host] = false,
+            Undo::Trim => {
+                let number = self.dice.next();
+                if let Some(leader) = self.leading() {
+                    self.acts[leader].push(Act::Trim(number));
+                }
+            }
             Undo::Disk(host) => {
                 self.hosts[host].slow_disk = 0;
                 self.hosts[host].fs.set_capacity(None);
@@ -467,7 +476,7 @@ impl World {
             .map(|nth| self.next_value + nth)
             .collect();
         self.next_value += values.len() as u64;
-        let padding = self.dice.below(400) as usize;
+        let padding = self.dice.below(self.padding) as usize;
         let messages = values
             .iter()
             .map(|value| message(queue, *value, padding))
@@ -663,7 +672,7 @@ impl World {
                 let space = fs.space("/".as_ref()).map_err(|e| e.to_string());
                 let used = space.map(|s| s.total.saturating_sub(s.available));
                 if let Ok(used) = used {
-                    fs.set_capacity(Some(used + self.dice.below(64 << 10)));
+                    fs.set_capacity(Some(used + self.dice.below(self.common.segment_size)));
                     self.later(length, Undo::Disk(victim));
                 }
             }
@@ -672,10 +681,12 @@ impl World {
                 self.hosts[victim].wall_error = error;
             }
             Fault::Trim => {
-                let number = self.dice.next();
-                if let Some(leader) = self.leading() {
-                    self.acts[leader].push(Act::Trim(number));
+                if self.dice.permille(500) && self.leading() != Some(victim) {
+                    // Away long enough to need what is given up: a snapshot has to take its place.
+                    self.take_down(victim, false, length + 4_000);
                 }
+                let wait = self.dice.below(4_000);
+                self.later(wait, Undo::Trim);
             }
             Fault::Forget => {
                 if let Some(leader) = self.leading() {
