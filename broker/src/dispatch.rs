@@ -101,7 +101,7 @@ pub const TABLE: &[Entry] = &[
         LeaderOnce,
         send_back::send_back,
     ),
-    entry(request::END_TRANSACTION, Leader, transaction::end),
+    entry(request::END_TRANSACTION, LeaderOnce, transaction::end),
     entry(
         request::GET_CONSUMER_LIST_BY_GROUP,
         // A replica that has just started has not heard of all clients yet.
@@ -282,6 +282,7 @@ mod tests {
             request::SEND_MESSAGE_V2,
             request::SEND_BATCH_MESSAGE,
             request::CONSUMER_SEND_MSG_BACK,
+            request::END_TRANSACTION,
             request::UPDATE_CONSUMER_OFFSET,
             request::UPDATE_AND_CREATE_TOPIC,
             request::UPDATE_AND_CREATE_TOPIC_LIST,
