@@ -210,8 +210,11 @@ impl Peer for PeerService {
         let last = wire::id_from(head.last)
             .ok_or_else(|| Status::invalid_argument("a snapshot of nothing"))?;
         let disk = |e: std::io::Error| Status::resource_exhausted(e.to_string());
-        let mut incoming =
-            Incoming::create(self.0.snapshots.incoming_path(last.index)).map_err(disk)?;
+        let mut incoming = Incoming::create(
+            self.0.ground.env.fs.clone(),
+            self.0.snapshots.incoming_path(last.index),
+        )
+        .map_err(disk)?;
         while let Some(chunk) = input.message().await? {
             incoming = incoming.write(chunk.data).await.map_err(disk)?;
         }

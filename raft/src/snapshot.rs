@@ -1,25 +1,36 @@
 //! Snapshots between replicas: a file here, a stream of chunks on the wire, a file there. Only the state at the oldest
 //! retained position travels this way; the messages come as log entries.
 
-use std::io::{self, Read, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use raftmq_store::snapshots::Snapshot as Stored;
+use raftmq_store::vfs::{File, FileSystem};
 
+use crate::blocking;
 use crate::types::{CommittedLeaderId, Meta, decode_stored, log_id};
 
 /// Bytes in one chunk.
-const CHUNK: usize = 1024 * 1024;
+const CHUNK: u64 = 1024 * 1024;
 /// Largest snapshot that is taken from a leader, bytes: metadata only, no messages.
 const MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 
 /// A snapshot as openraft hands it around: where it lies.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SnapshotFile {
     /// The file.
     pub path: PathBuf,
+    /// Where files are.
+    pub fs: Arc<dyn FileSystem>,
+}
+
+impl fmt::Debug for SnapshotFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
 }
 
 /// What openraft wants to know of a stored snapshot.
@@ -39,35 +50,42 @@ pub fn meta_of(snapshot: &Stored) -> raftmq_store::Result<Meta> {
 }
 
 /// The file's bytes, read beside the async threads. Ends early when the file cannot be read: the receiver refuses it then.
-pub fn chunks(file: SnapshotFile) -> impl Stream<Item = Bytes> {
-    futures_util::stream::unfold(None, move |open: Option<std::fs::File>| {
-        let path = file.path.clone();
-        async move {
-            let read = crate::blocking::run(move || -> io::Result<_> {
-                let mut file = match open {
-                    Some(file) => file,
-                    None => std::fs::File::open(path)?,
-                };
-                let mut bytes = Vec::with_capacity(CHUNK);
-                (&mut file).take(CHUNK as u64).read_to_end(&mut bytes)?;
-                Ok((bytes, file))
-            });
-            match read.await.map_err(io::Error::other).and_then(|r| r) {
-                Ok((bytes, _)) if bytes.is_empty() => None,
-                Ok((bytes, file)) => Some((Bytes::from(bytes), Some(file))),
-                Err(error) => {
-                    tracing::warn!(%error, "a snapshot cannot be read");
-                    None
+pub fn chunks(source: SnapshotFile) -> impl Stream<Item = Bytes> {
+    futures_util::stream::unfold(
+        (None, 0),
+        move |(open, at): (Option<Arc<dyn File>>, u64)| {
+            let SnapshotFile { path, fs } = source.clone();
+            async move {
+                let read = blocking::run(move || -> io::Result<_> {
+                    let file = match open {
+                        Some(file) => file,
+                        None => fs.open(&path, false)?,
+                    };
+                    let left = file.len()?.saturating_sub(at).min(CHUNK);
+                    let mut bytes = vec![0; left as usize];
+                    file.read_exact_at(&mut bytes, at)?;
+                    Ok((bytes, file))
+                });
+                match read.await.map_err(io::Error::other).and_then(|r| r) {
+                    Ok((bytes, _)) if bytes.is_empty() => None,
+                    Ok((bytes, file)) => {
+                        let next = at + bytes.len() as u64;
+                        Some((Bytes::from(bytes), (Some(file), next)))
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a snapshot cannot be read");
+                        None
+                    }
                 }
             }
-        }
-    })
+        },
+    )
 }
 
 /// Receives chunks into a file.
 pub struct Incoming {
-    path: PathBuf,
-    file: std::fs::File,
+    target: SnapshotFile,
+    file: Arc<dyn File>,
     bytes: u64,
 }
 
@@ -76,10 +94,12 @@ impl Incoming {
     ///
     /// # Errors
     /// I/O.
-    pub fn create(path: PathBuf) -> io::Result<Self> {
-        let file = std::fs::File::create(&path)?;
+    pub fn create(fs: Arc<dyn FileSystem>, path: PathBuf) -> io::Result<Self> {
+        let file = fs.open(&path, true)?;
+        // One that a transfer left behind.
+        file.set_len(0)?;
         Ok(Self {
-            path,
+            target: SnapshotFile { path, fs },
             file,
             bytes: 0,
         })
@@ -90,12 +110,13 @@ impl Incoming {
     /// # Errors
     /// I/O, or more than a snapshot may have.
     pub async fn write(mut self, chunk: Bytes) -> io::Result<Self> {
+        let at = self.bytes;
         self.bytes += chunk.len() as u64;
         if self.bytes > MAX_BYTES {
             return Err(io::Error::other("snapshot too large"));
         }
-        let written = crate::blocking::run(move || {
-            self.file.write_all(&chunk)?;
+        let written = blocking::run(move || {
+            self.file.write_all_vectored_at(&[chunk], at)?;
             Ok(self)
         });
         written.await.map_err(io::Error::other)?
@@ -106,9 +127,9 @@ impl Incoming {
     /// # Errors
     /// I/O.
     pub async fn finish(self) -> io::Result<SnapshotFile> {
-        let synced = crate::blocking::run(move || {
-            self.file.sync_all()?;
-            Ok(SnapshotFile { path: self.path })
+        let synced = blocking::run(move || {
+            self.file.sync_data()?;
+            Ok(self.target)
         });
         synced.await.map_err(io::Error::other)?
     }

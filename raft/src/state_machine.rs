@@ -248,7 +248,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let current = self.snapshots.base().or_else(|| self.built.lock().clone());
-        Ok(current.map(|stored| open(&stored)).transpose()?)
+        Ok(current
+            .map(|stored| open(&self.snapshots, &stored))
+            .transpose()?)
     }
 }
 
@@ -270,11 +272,12 @@ fn install(
     snapshots.keep_only(snapshot.header.mark.position)
 }
 
-fn open(stored: &Stored) -> raftmq_store::Result<Snapshot> {
+fn open(snapshots: &Snapshots, stored: &Stored) -> raftmq_store::Result<Snapshot> {
     Ok(Snapshot {
         meta: meta_of(stored)?,
         snapshot: SnapshotFile {
             path: stored.path.clone(),
+            fs: snapshots.fs().clone(),
         },
     })
 }
@@ -292,7 +295,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         if let Some(base) = self.snapshots.base() {
-            return Ok(open(&base)?);
+            return Ok(open(&self.snapshots, &base)?);
         }
         let (machine, snapshots) = (self.machine.clone(), self.snapshots.clone());
         let built = crate::blocking::run(move || -> raftmq_store::Result<Stored> {
@@ -310,6 +313,6 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         });
         let built = built.await.map_err(io::Error::other)??;
         *self.built.lock() = Some(built.clone());
-        Ok(open(&built)?)
+        Ok(open(&self.snapshots, &built)?)
     }
 }

@@ -186,6 +186,7 @@ pub fn repair_queues(
     );
     let wanted: BTreeSet<(&str, i32)> = damaged.iter().map(|(t, id)| (t.as_str(), *id)).collect();
     let mut found: BTreeMap<(String, i32), Vec<QueueEntry>> = BTreeMap::new();
+    let log_start = log.start();
     let write = |key: &(String, i32), entries: &mut Vec<QueueEntry>| -> Result<()> {
         if let Some(queue) = queues.get(&key.0, key.1) {
             queue.repair(entries)?;
@@ -214,7 +215,7 @@ pub fn repair_queues(
         write(key, entries)?;
     }
     for (topic, id) in damaged {
-        queues.mark_repaired(topic, *id);
+        queues.mark_repaired(topic, *id, log_start);
     }
     Ok(())
 }

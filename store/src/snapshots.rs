@@ -91,6 +91,11 @@ struct List {
 }
 
 impl Snapshots {
+    /// Where the files are.
+    pub fn fs(&self) -> &Arc<dyn FileSystem> {
+        &self.fs
+    }
+
     /// Opens the directory; what is not a whole snapshot is deleted.
     ///
     /// # Errors

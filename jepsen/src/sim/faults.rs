@@ -40,13 +40,15 @@ pub enum Fault {
     FullDisk,
     /// A wall clock that jumps.
     WallClock,
+    /// No fault: the log is given up to some place, whoever has not got it yet.
+    Trim,
     /// The leader isolated while the others are restarted: whoever forgot a vote gives another.
     Forget,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Isolate,
         Self::Split,
         Self::Bridge,
@@ -64,6 +66,7 @@ impl Fault {
         Self::SlowDisk,
         Self::FullDisk,
         Self::WallClock,
+        Self::Trim,
         Self::Forget,
     ];
 
@@ -91,4 +94,6 @@ pub enum Undo {
     Continue(usize),
     /// The disk is fast and has room.
     Disk(usize),
+    /// Nothing: the time has come to give up a part of the log.
+    Trim,
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use raftmq_raft::ground::{Ground, Net as ReplicaNet};
 use raftmq_raft::{
-    Arrived, FlushEvery, FlushMode, Observer, Peer, Policy, Proposal, ProposeError, Replica,
-    ReplicaOptions, Stored,
+    Arrived, Command, FlushEvery, FlushMode, Observer, Peer, Policy, Proposal, ProposeError,
+    Replica, ReplicaOptions, Stored,
 };
 use raftmq_store::Env;
 use raftmq_store::commitlog::marks::Mark;
@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use super::dice::Dice;
 use super::net::Net;
 use super::wire::{HostWire, take_arrivals};
-use super::world::{QUEUES, TOPIC};
+use super::world::{GROUP, QUEUES, TOPIC};
 
 /// Wall clocks begin here: any moment will do.
 const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -57,6 +57,8 @@ pub enum Act {
     Propose(u64, Proposal),
     /// Hand the leadership to somebody.
     Transfer,
+    /// Give up the log before a place where it could begin, drawn with this number.
+    Trim(u64),
 }
 
 /// What is seen of a replica at the end of its turn.
@@ -72,6 +74,8 @@ pub struct Look {
     pub last: Option<EntryId>,
     /// Next offset of each queue, as a consumer sees it.
     pub next_offset: [i64; QUEUES],
+    /// Consumer offset of each queue.
+    pub offsets: [i64; QUEUES],
     /// Why it has ended.
     pub ended: Option<String>,
     /// Why it may not vote.
@@ -374,6 +378,24 @@ fn perform(replica: &Replica, act: Act, settled: &Arc<Mutex<VecDeque<Settled>>>)
                 settled.lock().push_back((number, result));
             });
         }
+        Act::Trim(number) => {
+            let places = replica.boundaries();
+            let place = match number % 2 {
+                0 => places.last(),
+                _ => places.get(number as usize % places.len().max(1)),
+            };
+            let Some(place) = place else { return };
+            let trim = Proposal {
+                messages: Vec::new(),
+                commands: vec![Command::TrimTo {
+                    position: place.position,
+                }],
+                ack: None,
+                only_term: replica.leads_in(),
+                deadline: tokio::time::Instant::now().into_std() + Duration::from_secs(1),
+            };
+            replica.propose(trim, |_| {});
+        }
         Act::Transfer => {
             let replica = replica.clone();
             tokio::spawn(async move {
@@ -386,10 +408,12 @@ fn perform(replica: &Replica, act: Act, settled: &Arc<Mutex<VecDeque<Settled>>>)
 }
 
 fn look(replica: &Replica) -> Look {
-    let mut next_offset = [0; QUEUES];
-    for (queue, next) in next_offset.iter_mut().enumerate() {
+    let (mut next_offset, mut offsets) = ([0; QUEUES], [0; QUEUES]);
+    for queue in 0..QUEUES {
         let range = replica.queue_range(TOPIC, queue as i32);
-        *next = range.map_or(0, |(_, next)| next);
+        next_offset[queue] = range.map_or(0, |(_, next)| next);
+        let offset = replica.state().offset(GROUP, TOPIC, queue as i32);
+        offsets[queue] = offset.unwrap_or(0);
     }
     Look {
         leads_in: replica.leads_in(),
@@ -397,6 +421,7 @@ fn look(replica: &Replica) -> Look {
         applied: replica.applied(),
         last: replica.log().bounds().1,
         next_offset,
+        offsets,
         ended: replica.ended(),
         restriction: replica.restriction(),
     }

@@ -65,6 +65,8 @@ pub struct Outcome {
     pub unknown: u64,
     /// Entries committed.
     pub entries: u64,
+    /// Entries given up again, on the replica that gave up most.
+    pub purged: u64,
     /// Terms with a leader.
     pub terms: u64,
     /// Faults.

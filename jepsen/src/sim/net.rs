@@ -606,3 +606,90 @@ impl Way {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two hosts that run, and a call from the first to the second that was answered by nobody yet.
+    fn call() -> (Arc<Net>, u64, Frames) {
+        let net = Net::new(1, vec!["a".to_owned(), "b".to_owned()]);
+        net.up(0);
+        net.up(1);
+        let port: Port = Arc::new(|_| Box::pin(std::future::pending()));
+        net.listen(1, port);
+        let (head, ()) = http::Request::builder()
+            .uri("/x")
+            .body(())
+            .expect("a request")
+            .into_parts();
+        let (id, _answer, frames) = net.open(0, "b", head).expect("b is known");
+        (net, id, frames)
+    }
+
+    fn bytes(frames: &mut Frames) -> Vec<u8> {
+        let frames = std::iter::from_fn(|| frames.try_recv().ok());
+        frames
+            .map(|frame| frame.expect("no reset").into_data().expect("data")[0])
+            .collect()
+    }
+
+    #[test]
+    fn packets_of_a_call_keep_their_order_whatever_the_way_does_to_them() {
+        let (net, id, _frames) = call();
+        net.worsen(0, 1, 300_000, 500);
+        for n in 0..50 {
+            net.tick(n * 1_000);
+            net.send(id, Way::Up, What::Data(Bytes::from(vec![n as u8])));
+        }
+        net.cut(0, 1, true);
+        for n in 50..60 {
+            net.send(id, Way::Up, What::Data(Bytes::from(vec![n as u8])));
+        }
+        net.tick(2_000_000);
+        let mut requests = net.arrivals(1);
+        let body = &mut requests[0].body;
+        let mut got = bytes(body);
+        assert!(got.len() <= 50, "nothing comes through a cut");
+        net.cut(0, 1, false);
+        net.tick(9_000_000);
+        assert!(net.arrivals(1).is_empty());
+        got.extend(bytes(body));
+        assert_eq!(got, (0..60).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn what_is_stuck_for_too_long_breaks_at_both_ends() {
+        let (net, id, mut frames) = call();
+        net.tick(10_000);
+        let mut requests = net.arrivals(1);
+        net.cut(1, 0, true);
+        net.send(id, Way::Down, What::Data(Bytes::from_static(b"x")));
+        net.tick(10_000 + KEEP_ALIVE - 1);
+        net.tick(20_000 + KEEP_ALIVE);
+        assert!(net.arrivals(0).is_empty());
+        assert!(matches!(frames.try_recv(), Ok(Err(_))), "who asked knows");
+        net.arrivals(1);
+        assert!(
+            requests[0].body.try_recv().is_err(),
+            "who answers, too, or it was told by the first"
+        );
+    }
+
+    #[test]
+    fn a_killed_process_is_known_at_once_and_one_without_power_later() {
+        for power in [false, true] {
+            let (net, id, mut frames) = call();
+            net.tick(10_000);
+            assert_eq!(net.arrivals(1).len(), 1);
+            net.down(1, power);
+            net.tick(20_000);
+            net.arrivals(0);
+            assert_eq!(frames.try_recv().is_ok(), !power);
+            net.tick(20_000 + KEEP_ALIVE);
+            net.arrivals(0);
+            assert_eq!(frames.try_recv().is_ok(), power);
+            net.send(id, Way::Down, What::End);
+        }
+    }
+}

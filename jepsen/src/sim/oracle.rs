@@ -7,18 +7,20 @@
 //! - Who leads in the newest term has everything that was committed.
 //! - A consumer never sees what is not committed; offsets of a queue have no gaps and no repetitions.
 //! - A replica that serves shows everything that was acknowledged before.
+//! - A consumer offset that was acknowledged does not go back.
 //! - A message that was acknowledged is where the answer said, for ever; none is stored twice.
 
 use std::collections::{BTreeMap, HashMap};
 
 use raftmq_raft::{Replica, Stored};
 use raftmq_remoting::message::StoredRecord;
+use raftmq_store::Command;
 use raftmq_store::commitlog::CommitLog;
-use raftmq_store::commitlog::format::{Record, records};
+use raftmq_store::commitlog::format::{EntryKind, Record, records};
 use raftmq_store::commitlog::tail::RawEntry;
 
 use super::host::Look;
-use super::world::{QUEUES, TOPIC};
+use super::world::{GROUP, QUEUES, TOPIC};
 
 /// Bytes of log read at once.
 const PIECE: usize = 1 << 20;
@@ -54,6 +56,21 @@ pub struct Oracle {
     acked_next: [i64; QUEUES],
     leaders: HashMap<u64, usize>,
     newest_term: u64,
+    /// Consumer offsets as the log says.
+    offsets: [i64; QUEUES],
+    /// The last one that was acknowledged.
+    acked_offsets: [i64; QUEUES],
+    /// The log before this index is given up somewhere.
+    purged: u64,
+}
+
+/// What a client may rely on at a moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Promised {
+    /// Next offset of each queue.
+    pub next: [i64; QUEUES],
+    /// Consumer offset of each queue.
+    pub offsets: [i64; QUEUES],
 }
 
 type Check = Result<(), String>;
@@ -71,12 +88,28 @@ impl Oracle {
             acked_next: [0; QUEUES],
             leaders: HashMap::new(),
             newest_term: 0,
+            offsets: [0; QUEUES],
+            acked_offsets: [0; QUEUES],
+            purged: 0,
         }
     }
 
-    /// Next offsets that follow from what is acknowledged so far.
-    pub fn acked_next(&self) -> [i64; QUEUES] {
-        self.acked_next
+    /// What follows from what is acknowledged so far.
+    pub fn promised(&self) -> Promised {
+        Promised {
+            next: self.acked_next,
+            offsets: self.acked_offsets,
+        }
+    }
+
+    /// A client was told that its offset is stored. It stores greater and greater ones, one after the other.
+    pub fn acknowledge_offset(&mut self, queue: usize, offset: i64) {
+        self.acked_offsets[queue] = self.acked_offsets[queue].max(offset);
+    }
+
+    /// Entries given up on the replica that gave up most.
+    pub fn purged(&self) -> u64 {
+        self.purged
     }
 
     /// Messages acknowledged.
@@ -128,7 +161,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// What was seen of a replica; `acked_next` is what was acknowledged before its turn.
+    /// What was seen of a replica; `promised` is what was acknowledged before its turn.
     ///
     /// # Errors
     /// Something that must be true is not.
@@ -137,7 +170,7 @@ impl Oracle {
         host: usize,
         look: &Look,
         replica: &Replica,
-        acked_next: [i64; QUEUES],
+        promised: Promised,
     ) -> Check {
         self.one_leader(host, look)?;
         self.follow(host, look, replica.log())?;
@@ -150,10 +183,16 @@ impl Oracle {
                     self.queues[queue].len()
                 ));
             }
-            if look.serving && *next < acked_next[queue] {
+            if look.serving && *next < promised.next[queue] {
                 return Err(format!(
                     "stale read: n{host} serves and shows {next} messages of queue {queue}, {} were acknowledged",
-                    acked_next[queue]
+                    promised.next[queue]
+                ));
+            }
+            if look.serving && look.offsets[queue] < promised.offsets[queue] {
+                return Err(format!(
+                    "stale read: n{host} serves and says that queue {queue} is consumed to {}, {} was acknowledged",
+                    look.offsets[queue], promised.offsets[queue]
                 ));
             }
         }
@@ -179,6 +218,18 @@ impl Oracle {
         };
         let end = last.index + 1;
         let own = &mut self.logs[host];
+        let floor = log.bounds().0.map_or(0, |p| p.index as usize + 1);
+        self.purged = self.purged.max(floor as u64);
+        if own.get(floor.wrapping_sub(1)) != self.committed.get(floor.wrapping_sub(1)) {
+            // A snapshot took the place of what was there.
+            let Some(given_up) = self.committed.get(..floor) else {
+                return Err(format!(
+                    "n{host} has given up {floor} entries, {} are committed",
+                    self.committed.len()
+                ));
+            };
+            *own = given_up.to_vec();
+        }
         let read = |from: u64, to: u64| read(log, host, from, to);
         let seen = |entry: &RawEntry| Seen {
             term: entry.header.term,
@@ -186,7 +237,7 @@ impl Oracle {
         };
         own.truncate(end as usize);
         // Back to where it was the same, which one checksum tells.
-        while let Some(newest) = own.last() {
+        while let Some(newest) = own.last().filter(|_| own.len() > floor) {
             let at = own.len() as u64 - 1;
             match read(at, at + 1)?.first() {
                 Some(entry) if seen(entry) == *newest => break,
@@ -257,8 +308,18 @@ impl Oracle {
 
     fn commit(&mut self, raw: &RawEntry) -> Check {
         for record in records(&raw.bytes) {
-            let Ok(Record::Message { bytes, .. }) = record else {
-                continue;
+            let bytes = match record.map_err(|e| e.to_string())? {
+                Record::Message { bytes, .. } => bytes,
+                Record::Command(bytes) if raw.header.kind == EntryKind::Normal => {
+                    let command = Command::decode(bytes).map_err(|e| e.to_string())?;
+                    if let Command::CommitOffsets { offsets } = command {
+                        for commit in offsets {
+                            self.offsets[commit.queue_id as usize] = commit.offset;
+                        }
+                    }
+                    continue;
+                }
+                Record::Command(_) => continue,
             };
             let view = StoredRecord::parse(bytes).map_err(|e| e.to_string())?;
             let value = value_of(&view)?;
@@ -321,14 +382,23 @@ impl Oracle {
             }
         }
         for (queue, values) in self.queues.iter().enumerate() {
+            let (first, _) = replica.queue_range(TOPIC, queue as i32).unwrap_or((0, 0));
+            let values = values.get(first as usize..).unwrap_or_default();
             let entries = replica
-                .read_queue(TOPIC, queue as i32, 0, values.len() + 1)
+                .read_queue(TOPIC, queue as i32, first, values.len() + 1)
                 .map_err(|e| e.to_string())?;
             if entries.len() != values.len() {
                 return Err(format!(
-                    "n{host} has {} messages in queue {queue}, committed are {}",
+                    "n{host} has {} messages in queue {queue} from offset {first} on, committed are {}",
                     entries.len(),
                     values.len()
+                ));
+            }
+            let said = replica.state().offset(GROUP, TOPIC, queue as i32);
+            if said.unwrap_or(0) != self.offsets[queue] {
+                return Err(format!(
+                    "n{host} says that queue {queue} is consumed to {said:?}, the log says {}",
+                    self.offsets[queue]
                 ));
             }
             for (entry, value) in entries.iter().zip(values) {

@@ -100,10 +100,11 @@ pub fn simulate(args: SimulateArgs) -> ExitCode {
     let healed = outcomes.iter().map(|o| o.healed_ms).max().unwrap_or(0);
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     println!(
-        "sent={} unknown={} entries={} terms={} faults={} packets={} simulated_s={} slowest_healing_ms={healed}",
+        "sent={} unknown={} entries={} purged={} terms={} faults={} packets={} simulated_s={} slowest_healing_ms={healed}",
         sum(|o| o.sent),
         sum(|o| o.unknown),
         sum(|o| o.entries),
+        sum(|o| o.purged),
         sum(|o| o.terms),
         sum(|o| o.faults),
         sum(|o| o.packets),

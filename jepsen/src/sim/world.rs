@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raftmq_raft::{AckLevel, FlushMode, Policy, Proposal};
+use raftmq_raft::{AckLevel, Command, FlushMode, OffsetCommit, Policy, Proposal};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{NewMessage, body_crc};
 use raftmq_store::vfs::FileSystem;
@@ -18,6 +18,8 @@ use super::{Options, Outcome};
 
 /// The topic that clients use.
 pub const TOPIC: &str = "T";
+/// The group that consumes it.
+pub const GROUP: &str = "g";
 /// Its queues.
 pub const QUEUES: usize = 3;
 
@@ -26,6 +28,8 @@ const FOUNDED_WITHIN: u64 = 10_000;
 /// Longest time until all is well again after the last fault, ms.
 const HEALED_WITHIN: u64 = 30_000;
 
+/// Longest time until what is derived from the log is right on every replica after that, ms.
+const SETTLED_WITHIN: u64 = 5_000;
 /// Longest time until a send is answered by a process that lives, simulated ms: it waits for a leader, then for the commit. A
 /// process that stands still answers later by as much.
 const ANSWERED_WITHIN: u64 = 15_000;
@@ -34,6 +38,7 @@ type Check = Result<(), String>;
 
 /// A send under way.
 struct Asked {
+    /// Of its messages; none in one that stores an offset, which is its number.
     values: Vec<u64>,
     queue: usize,
     host: usize,
@@ -65,6 +70,8 @@ pub struct World {
     faults: u64,
     /// Mean time between two sends, ms.
     pace: u64,
+    /// Most that a message is made larger by, bytes.
+    padding: u64,
     digest: Digest,
 }
 
@@ -114,6 +121,7 @@ impl World {
         Self {
             seed,
             pace: dice.within(3, 25),
+            padding: 200 << dice.below(6),
             dice,
             net,
             looks: vec![None; replicas],
@@ -152,6 +160,7 @@ impl World {
             acked: self.oracle.acked() as u64,
             unknown: self.unknown,
             entries: self.oracle.committed() as u64,
+            purged: self.oracle.purged(),
             terms: self.oracle.terms() as u64,
             faults: self.faults,
             packets,
@@ -178,12 +187,11 @@ impl World {
         }
         self.heal()?;
         let healed = self.now;
-        self.recover(healed)?;
-        Ok(self.now - healed)
+        self.recover(healed)
     }
 
     /// All faults are over: one leader, equal logs, a send that is answered.
-    fn recover(&mut self, healed: u64) -> Check {
+    fn recover(&mut self, healed: u64) -> Result<u64, String> {
         let acked_before = self.oracle.acked();
         loop {
             if self.now.is_multiple_of(100) {
@@ -199,12 +207,21 @@ impl World {
                 _ => {}
             }
         }
-        for (number, host) in self.hosts.iter().enumerate() {
-            if let Some(replica) = host.replica() {
-                self.oracle.check_end(number, replica)?;
+        let took = self.now - healed;
+        // Queues follow the log's start, and are repaired, some time later.
+        let settled = self.now + SETTLED_WITHIN;
+        loop {
+            match self.check_end() {
+                Err(_) if self.now < settled => self.tick()?,
+                checked => return checked.map(|()| took),
             }
         }
-        Ok(())
+    }
+
+    fn check_end(&self) -> Check {
+        let hosts = self.hosts.iter().enumerate();
+        let mut replicas = hosts.filter_map(|(n, host)| Some((n, host.replica()?)));
+        replicas.try_for_each(|(n, replica)| self.oracle.check_end(n, replica))
     }
 
     /// Why not all is well.
@@ -262,7 +279,7 @@ impl World {
             let undo = entry.remove();
             self.take_back(undo)?;
         }
-        let acked_next = self.oracle.acked_next();
+        let promised = self.oracle.promised();
         for host in 0..self.hosts.len() {
             if self.paused[host] {
                 self.hosts[host].missed += 1;
@@ -289,7 +306,7 @@ impl World {
                 continue;
             }
             if let Some(replica) = self.hosts[host].replica() {
-                self.oracle.check(host, &look, replica, acked_next)?;
+                self.oracle.check(host, &look, replica, promised)?;
             }
             if let Some(why) = &look.ended {
                 self.ended(host, why.clone())?;
@@ -344,6 +361,12 @@ impl World {
             Undo::Network => self.whole_network(),
             Undo::Start(host) => self.start(host)?,
             Undo::Continue(host) => self.paused[host] = false,
+            Undo::Trim => {
+                let number = self.dice.next();
+                if let Some(leader) = self.leading() {
+                    self.acts[leader].push(Act::Trim(number));
+                }
+            }
             Undo::Disk(host) => {
                 self.hosts[host].slow_disk = 0;
                 self.hosts[host].fs.set_capacity(None);
@@ -415,12 +438,15 @@ impl World {
 
     fn clients(&mut self) {
         if self.dice.below(self.pace) == 0 {
-            self.send();
+            match self.dice.permille(850) {
+                true => self.send(),
+                false => self.commit_offset(),
+            }
         }
     }
 
-    /// A client sends one to three messages to a queue, of whoever it takes for the leader.
-    fn send(&mut self) {
+    /// Whoever a client takes for the leader.
+    fn asked_host(&mut self) -> Option<usize> {
         let up: Vec<usize> = (0..self.hosts.len())
             .filter(|h| self.hosts[*h].is_up() && !self.paused[*h])
             .collect();
@@ -437,28 +463,70 @@ impl World {
             true => self.dice.pick(&serving).copied(),
             false => None,
         };
-        let Some(host) = target.or_else(|| self.dice.pick(&up).copied()) else {
+        target.or_else(|| self.dice.pick(&up).copied())
+    }
+
+    /// A client sends one to three messages to a queue.
+    fn send(&mut self) {
+        let Some(host) = self.asked_host() else {
             return;
         };
         let queue = self.dice.below(QUEUES as u64) as usize;
         let values: Vec<u64> = (0..self.dice.within(1, 4))
             .map(|nth| self.next_value + nth)
             .collect();
-        let number = self.next_value;
         self.next_value += values.len() as u64;
-        self.sends += 1;
-        let padding = self.dice.below(400) as usize;
+        let padding = self.dice.below(self.padding) as usize;
         let messages = values
             .iter()
             .map(|value| message(queue, *value, padding))
             .collect();
+        self.ask(host, queue, values, messages, Vec::new());
+    }
+
+    /// A client stores how far it has consumed a queue, one offset after the other.
+    fn commit_offset(&mut self) {
+        let queue = self.dice.below(QUEUES as u64) as usize;
+        let busy = |asked: &Asked| asked.values.is_empty() && asked.queue == queue;
+        if self.asked.values().any(busy) {
+            return;
+        }
+        let Some(host) = self.asked_host() else {
+            return;
+        };
+        let commit = OffsetCommit {
+            group: GROUP.to_owned(),
+            topic: TOPIC.to_owned(),
+            queue_id: queue as i32,
+            offset: self.next_value as i64,
+        };
+        let commit = Command::CommitOffsets {
+            offsets: vec![commit],
+        };
+        self.ask(host, queue, Vec::new(), Vec::new(), vec![commit]);
+        self.next_value += 1;
+    }
+
+    fn ask(
+        &mut self,
+        host: usize,
+        queue: usize,
+        values: Vec<u64>,
+        messages: Vec<NewMessage>,
+        commands: Vec<Command>,
+    ) {
+        let number = match values.first() {
+            Some(first) => *first,
+            None => self.next_value,
+        };
         let proposal = Proposal {
             messages,
-            commands: Vec::new(),
+            commands,
             ack: None,
             only_term: None,
             deadline: std::time::Instant::now(),
         };
+        self.sends += 1;
         self.digest.add(&[self.now, number, host as u64]);
         let asked = Asked {
             values,
@@ -478,6 +546,9 @@ impl World {
             self.digest
                 .add(&[self.now, number, u64::from(result.is_ok())]);
             match result {
+                Ok(_) if asked.values.is_empty() => {
+                    self.oracle.acknowledge_offset(asked.queue, number as i64);
+                }
                 Ok(stored) => self
                     .oracle
                     .acknowledge(&asked.values, asked.queue, &stored)?,
@@ -601,13 +672,21 @@ impl World {
                 let space = fs.space("/".as_ref()).map_err(|e| e.to_string());
                 let used = space.map(|s| s.total.saturating_sub(s.available));
                 if let Ok(used) = used {
-                    fs.set_capacity(Some(used + self.dice.below(64 << 10)));
+                    fs.set_capacity(Some(used + self.dice.below(self.common.segment_size)));
                     self.later(length, Undo::Disk(victim));
                 }
             }
             Fault::WallClock => {
                 let error = self.dice.within(0, 7_200_000) as i64 - 3_600_000;
                 self.hosts[victim].wall_error = error;
+            }
+            Fault::Trim => {
+                if self.dice.permille(500) && self.leading() != Some(victim) {
+                    // Away long enough to need what is given up: a snapshot has to take its place.
+                    self.take_down(victim, false, length + 4_000);
+                }
+                let wait = self.dice.below(4_000);
+                self.later(wait, Undo::Trim);
             }
             Fault::Forget => {
                 if let Some(leader) = self.leading() {

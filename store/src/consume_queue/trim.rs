@@ -46,12 +46,13 @@ impl QueueTable {
         outcome
     }
 
-    /// A queue is whole again: everything the log still has of it was given to [`ConsumeQueue::repair`]. Slots at its
-    /// front that are still missing are of messages that are gone from the log, and `min` moves over them.
-    pub fn mark_repaired(&self, topic: &str, queue_id: i32) {
+    /// A queue is whole again: everything the log still has of it, from `log_start` on, was given to
+    /// [`ConsumeQueue::repair`]. What lies before that in the queue is of messages that are gone from the log, and `min`
+    /// moves over it: a power cut can leave some of those slots and take others.
+    pub fn mark_repaired(&self, topic: &str, queue_id: i32, log_start: u64) {
         let mut moved = Ok(());
         if let Some(queue) = self.get(topic, queue_id) {
-            moved = queue.skip_lost_front();
+            moved = queue.skip_lost_front(log_start);
         }
         match moved {
             Ok(()) => self.unmark(topic, queue_id),
@@ -117,7 +118,7 @@ impl ConsumeQueue {
     }
 
     /// Moves `min` to the first slot that was written, or to what is in memory.
-    fn skip_lost_front(&self) -> Result<()> {
+    fn skip_lost_front(&self, log_start: u64) -> Result<()> {
         let Some(_files) = self.own_files() else {
             return Ok(());
         };
@@ -141,8 +142,11 @@ impl ConsumeQueue {
             let read = file.read_exact_at(&mut bytes, position_of(at));
             read.map_err(failed)?;
             let mut offsets = (at..).zip(bytes.chunks_exact(ENTRY_LEN));
-            let written = offsets.find(|(o, slot)| QueueEntry::decode(*o, slot).is_some());
-            if let Some((offset, _)) = written {
+            let kept = offsets.find(|(offset, slot)| {
+                let entry = QueueEntry::decode(*offset, slot);
+                entry.is_some_and(|e| e.physical_offset as u64 >= log_start)
+            });
+            if let Some((offset, _)) = kept {
                 at = offset;
                 break;
             }

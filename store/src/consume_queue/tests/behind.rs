@@ -285,7 +285,7 @@ fn a_repair_writes_what_files_should_have_and_leaves_memory_alone() {
     queue
         .repair(&[entries(7..25), wrong].concat())
         .expect("repairs");
-    table.mark_repaired("t", 0);
+    table.mark_repaired("t", 0, 0);
     assert_eq!((queue.min(), queue.written()), (7, 20));
     assert_eq!(queue.read(0, 100).expect("reads"), entries(7..30));
     assert_eq!(table.damaged(), vec![]);
@@ -294,7 +294,7 @@ fn a_repair_writes_what_files_should_have_and_leaves_memory_alone() {
     std::fs::remove_dir_all(place.path("t")).expect("removes");
     let table = place.open().table;
     add(&table, "t", 0, 20..23).expect("publishes");
-    table.mark_repaired("t", 0);
+    table.mark_repaired("t", 0, 0);
     let queue = table.get("t", 0).expect("is there");
     assert_eq!(queue.read(0, 100).expect("reads"), entries(20..23));
 }

@@ -75,7 +75,7 @@ fn missing_and_short_files_are_reported_and_repaired() {
         assert_eq!((queue.min(), queue.max()), (0, 10));
         assert!(is_corrupt(&queue.read(9, 1)));
         queue.repair(&entries(0..30)).expect("repairs");
-        table.mark_repaired("t", id);
+        table.mark_repaired("t", id, 0);
         assert_eq!(queue.read(0, 100).expect("reads"), entries(0..10));
         assert_eq!((queue.min(), queue.max()), (0, 10));
     }
@@ -117,8 +117,32 @@ fn a_front_the_log_no_longer_has_is_given_up_when_the_rest_is_repaired() {
     let table = place.open().table;
     let queue = table.get("t", 0).expect("is there");
     queue.repair(&entries(first..max)).expect("repairs");
-    table.mark_repaired("t", 0);
+    table.mark_repaired("t", 0, 0);
     assert_eq!((queue.min(), queue.max()), (first, max));
     assert_eq!(queue.read(0, 100).expect("reads"), entries(first..max));
+    assert_eq!(table.damaged(), vec![]);
+}
+
+#[test]
+fn what_a_power_cut_left_of_a_front_the_log_no_longer_has_is_given_up_too() {
+    let place = Place::new();
+    let table = place.open().table;
+    let queue = table.get_or_create("t", 0).expect("makes");
+    queue.write(&entries(0..20)).expect("writes");
+    table.checkpoint(table.cut(1, 1)).expect("checkpoint");
+    // Slots 3 to 11 are lost; the log begins with the message of slot 9.
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(place.path("t/0").join(FIRST));
+    std::os::unix::fs::FileExt::write_all_at(&file.expect("opens"), &[0; 9 * 20], 3 * 20)
+        .expect("writes");
+
+    let table = place.open().table;
+    let queue = table.get("t", 0).expect("is there");
+    assert!(is_corrupt(&queue.read(0, 100)));
+    queue.repair(&entries(9..20)).expect("repairs");
+    table.mark_repaired("t", 0, 900);
+    assert_eq!((queue.min(), queue.max()), (9, 20));
+    assert_eq!(queue.read(0, 100).expect("reads"), entries(9..20));
     assert_eq!(table.damaged(), vec![]);
 }
