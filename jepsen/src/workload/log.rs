@@ -7,14 +7,19 @@ use super::client::Thread;
 use super::requests::{DELAYS, Shape, Wrote};
 use super::{Pace, value};
 
-/// A reader that found nothing waits so long.
-const NOTHING: Duration = Duration::from_millis(10);
+/// A reader that found little waits so long.
+const LITTLE: Duration = Duration::from_millis(10);
+/// Messages that are little.
+const FEW: usize = 32;
+/// Threads that play all parts; each reader reads everything, so the others send.
+const ALL_PARTS: u32 = 24;
 /// A reader goes back somewhere about once in so many polls.
 const BACK: usize = 200;
 
-/// Half the threads send, a quarter reads, a quarter reads ends, too.
+/// Half the threads send, a quarter reads, a quarter reads ends, too. Of many threads more send.
 pub async fn mixed(mut thread: Thread) {
     match thread.number % 4 {
+        _ if thread.number >= ALL_PARTS => send(thread, None).await,
         0 | 1 => send(thread, None).await,
         2 => Reader::default().run(&mut thread, 0).await,
         _ => Reader::default().run(&mut thread, 2).await,
@@ -95,12 +100,12 @@ impl Reader {
                 thread.max_offset(queue).await;
             }
             if !self.poll(thread, turn % queues).await {
-                tokio::time::sleep(NOTHING).await;
+                tokio::time::sleep(LITTLE).await;
             }
         }
     }
 
-    /// Whether there was something.
+    /// Whether there was much.
     async fn poll(&mut self, thread: &mut Thread, queue: u32) -> bool {
         let (mut from, mut shape) = match self.at.get(&queue) {
             Some((at, process)) if *process == thread.process => (*at, Shape::Follows),
@@ -117,6 +122,6 @@ impl Reader {
             return false;
         };
         self.at.insert(queue, (polled.next, thread.process));
-        !polled.messages.is_empty()
+        polled.messages.len() >= FEW
     }
 }
