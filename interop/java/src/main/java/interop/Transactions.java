@@ -73,7 +73,7 @@ final class Transactions implements Scenario {
         for (MessageExt m : seen.all()) {
             String body = Seen.body(m);
             Check.that(body.startsWith("commit") || body.startsWith("asked-commit") || body.startsWith("asked-twice"), "<%s> came", body);
-            Check.same(m.getTransactionId(), ids.get(body), "transaction id");
+            Check.same(m.getMsgId(), ids.get(body), "transaction id, which is the message id");
             Check.same(m.getUserProperty("mine"), body, "property");
             Check.same(m.getTags(), "tag", "tag");
         }
