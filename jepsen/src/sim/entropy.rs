@@ -46,7 +46,7 @@ pub unsafe extern "C" fn getrandom(buffer: *mut u8, len: usize, _flags: u32) -> 
     if buffer.is_null() || len == 0 {
         return 0;
     }
-    // The caller says that there is room for `len` bytes; zeros first, because it may not be initialised.
+    // SAFETY: the caller says that there is room for `len` bytes; zeros first, because it may not be initialised.
     let buffer = unsafe {
         std::ptr::write_bytes(buffer, 0, len);
         std::slice::from_raw_parts_mut(buffer, len)
