@@ -176,9 +176,14 @@ impl Disk {
     pub fn free(&self) -> Result<(), BenchError> {
         let path = self.dir.join(FILLER);
         match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(BenchError::io(path)(e)),
-            _ => Ok(()),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BenchError::io(path)(e));
+            }
+            _ => {}
         }
+        // ext4 hands freed blocks out again only when the transaction that freed them is on the disk.
+        let dir = File::open(&self.dir).map_err(BenchError::io(&self.dir))?;
+        rustix::fs::syncfs(&dir).map_err(|e| BenchError::io(&self.dir)(e.into()))
     }
 
     /// Bytes that can still be taken.
