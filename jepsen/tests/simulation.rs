@@ -4,7 +4,8 @@ use std::process::Command;
 
 /// Runs the program; whether it was satisfied, and what it printed.
 fn simulate(args: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_raftmq-simulate"))
+    let output = Command::new(env!("CARGO_BIN_EXE_raftmq-jepsen"))
+        .arg("simulate")
         .args(args)
         .output()
         .expect("runs");

@@ -154,7 +154,7 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     });
 
     tokio::spawn(crate::repair::run(inner.clone(), call.clone()));
-    tokio::spawn(crate::replica::purge_up_to_base(
+    tokio::spawn(crate::replica::start::purge_up_to_base(
         inner.clone(),
         raft.clone(),
     ));
