@@ -16,6 +16,7 @@ import java.util.concurrent.Future;
  * Interop list                     the scenarios
  * Interop all | SCENARIO...        run them, several at a time (-Dinterop.parallel, default 5)
  * Interop failover SECONDS THREADS RATE POLL_MS TOPIC GROUP
+ * Interop failover-features SECONDS RATE POLL_MS PREFIX
  * Interop steady NAMESRV THREADS RATE POLL_MS TOPIC RUN        a load that is watched from outside, see Steady
  * </pre>
  *
@@ -51,7 +52,7 @@ public final class Interop {
 
     public static void main(String[] args) throws Exception {
         if (args.length == 0) {
-            System.err.println("usage: Interop list | all | SCENARIO... | failover SECONDS THREADS RATE POLL_MS TOPIC GROUP | steady NAMESRV THREADS RATE POLL_MS TOPIC RUN");
+            System.err.println("usage: Interop list | all | SCENARIO... | failover SECONDS THREADS RATE POLL_MS TOPIC GROUP | failover-features SECONDS RATE POLL_MS PREFIX | steady NAMESRV THREADS RATE POLL_MS TOPIC RUN");
             System.exit(2);
         }
         if (args[0].equals("list")) {
@@ -66,6 +67,8 @@ public final class Interop {
         if (args[0].equals("failover")) {
             Failover f = Failover.parse(Arrays.copyOfRange(args, 1, args.length));
             ok = run("failover", f);
+        } else if (args[0].equals("failover-features")) {
+            ok = run("failover", FailoverFeatures.parse(Arrays.copyOfRange(args, 1, args.length)));
         } else {
             ok = runAll(args[0].equals("all") ? new ArrayList<>(SCENARIOS.keySet()) : Arrays.asList(args));
         }
