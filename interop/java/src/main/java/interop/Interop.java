@@ -43,6 +43,7 @@ public final class Interop {
         SCENARIOS.put("pull", new Pull());
         SCENARIOS.put("litepull", new LitePull());
         SCENARIOS.put("query", new Query());
+        SCENARIOS.put("trace", new Trace());
         SCENARIOS.put("topics", new Topics());
         SCENARIOS.put("badinput", new BadInput());
         SCENARIOS.put("badraw", new BadRaw());
