@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::history::{Event, Kind, Process};
 use crate::value::Value;
+use crate::workload::transaction;
 
 /// Completion of an operation that never was completed, or not with a known outcome: it may take effect at any time.
 pub const NEVER: u64 = u64::MAX;
@@ -218,6 +219,20 @@ impl Ops {
                 offset: end.offset.filter(|_| outcome == Outcome::Ok).unwrap_or(-1),
                 delay_ms: asked.delay.unwrap_or(0),
             }),
+            "half" => {
+                let value = asked.v.ok_or_else(|| lacks("v"))?;
+                // The others are to be seen by nobody.
+                if transaction::is_committed(value) {
+                    self.sends.push(Send {
+                        queue: queue()?,
+                        value,
+                        span,
+                        outcome,
+                        offset: -1,
+                        delay_ms: 0,
+                    });
+                }
+            }
             "poll" if outcome == Outcome::Ok => {
                 let start = self.messages.len();
                 self.messages.extend(end.messages());
@@ -264,7 +279,7 @@ impl Ops {
                 span,
                 outcome,
             }),
-            "poll" | "max-offset" => {}
+            "poll" | "max-offset" | "end" => {}
             other => return Err(format!("{other} is no operation")),
         }
         Ok(())
@@ -317,6 +332,21 @@ mod tests {
         assert_eq!(ops.found(&ops.polls[0]), [(0, 7)]);
         assert_eq!(ops.faults[0].targets, [1]);
         assert_eq!((ops.end, ops.queues()), (8, vec![0]));
+    }
+
+    #[test]
+    fn a_half_message_is_a_send_when_it_is_to_be_committed() {
+        let text = r#"
+{"time":1,"process":0,"type":"invoke","f":"half","value":{"q":0,"v":0,"via":1}}
+{"time":2,"process":0,"type":"ok","f":"half","value":{}}
+{"time":3,"process":0,"type":"invoke","f":"end","value":{"v":0,"via":1,"detail":"commit"}}
+{"time":4,"process":0,"type":"info","f":"end","value":{"why":"silence"}}
+{"time":5,"process":1,"type":"invoke","f":"half","value":{"q":0,"v":1024,"via":1}}
+{"time":6,"process":1,"type":"ok","f":"half","value":{}}
+"#;
+        let ops = Ops::read(text.trim_start().as_bytes()).unwrap();
+        let sends: Vec<_> = ops.sends.iter().map(|s| (s.value, s.outcome)).collect();
+        assert_eq!(sends, [(0, Outcome::Ok)]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::nemesis::{self, Plan, catalogue};
 use crate::ops::Ops;
 use crate::settings::{Ack, Flush, Settings, Whose};
 use crate::workload::client::Place;
-use crate::workload::{Clients, Workload};
+use crate::workload::{Clients, Workload, transaction};
 use crate::{edn, report};
 
 /// The variable that tells a sabotaged broker which promise to break.
@@ -220,6 +220,9 @@ fn bed_options(settings: &Settings, ground: &Ground) -> Result<BedOptions, Bench
             Ack::Async => ("brokerRole", "ASYNC_MASTER"),
             Ack::All => ("ackQuorum", "all"),
         });
+    }
+    if settings.workload == "transaction" {
+        broker.extend(transaction::BROKER);
     }
     let broker = broker
         .into_iter()

@@ -73,7 +73,7 @@ impl Role {
 /// How often the lease and the applied position are looked at. openraft's metrics change several times an entry: whoever
 /// waits for each change costs more than the entry.
 const LOOK: Duration = Duration::from_millis(30);
-/// The same on a follower: its role comes as a notice.
+/// The same on a follower, whose role comes as a notice, and on the only voter, whose lease does not run out.
 const LOOK_NOW_AND_THEN: Duration = Duration::from_millis(200);
 /// The same while a new leader waits for its first entry to be applied.
 const LOOK_CLOSELY: Duration = Duration::from_millis(2);
@@ -157,8 +157,8 @@ pub async fn follow(
         let look = match (role.leads(), role.serving) {
             (true, false) => LOOK_CLOSELY,
             _ if clock::since(noticed) < SETTLES => LOOK_CLOSELY,
-            (true, true) => LOOK,
-            (false, _) => LOOK_NOW_AND_THEN,
+            (true, true) if role.voters != [me.node_id] => LOOK,
+            _ => LOOK_NOW_AND_THEN,
         };
         let before = publish.borrow().clone();
         let role = Role {

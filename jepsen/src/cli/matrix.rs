@@ -14,7 +14,7 @@ type Config = (&'static str, &'static str, &'static str);
 
 /// All configurations.
 #[rustfmt::skip]
-pub const CONFIGS: [Config; 48] = [
+pub const CONFIGS: [Config; 50] = [
     // Processes.
     ("log", "kill:leader", ""),
     ("log", "kill:minority,kill:majority,kill:all", "--flush async"),
@@ -70,6 +70,8 @@ pub const CONFIGS: [Config; 48] = [
     ("delay", "kill:leader,power:leader", ""),
     ("delay", "clock-jump,partition-halves", ""),
     ("retry", "kill:leader,partition-leader", ""),
+    ("transaction", "kill:leader,partition-leader", ""),
+    ("transaction", "power:leader,pause:leader,transfer", ""),
 ];
 
 #[derive(Args)]

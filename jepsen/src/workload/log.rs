@@ -86,7 +86,7 @@ pub struct Reader {
 
 impl Reader {
     /// For each poll reads `ends` ends of queues.
-    async fn run(&mut self, thread: &mut Thread, ends: usize) {
+    pub async fn run(&mut self, thread: &mut Thread, ends: usize) {
         let queues = thread.shared.settings.queues.max(1);
         let mut pace = Pace::of(thread);
         // Each begins elsewhere.

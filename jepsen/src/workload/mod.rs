@@ -1,5 +1,5 @@
 //! What the clients of a run do. Each operation is one request with an honest outcome ([`client`], [`requests`]); a workload
-//! decides which ones ([`log`], [`register`], [`resume`], [`retry`]) and, after everything is healed, reads what is there
+//! decides which ones ([`log`], [`register`], [`resume`], [`retry`], [`transaction`]) and, after everything is healed, reads what is there
 //! ([`last_reads`]).
 
 pub mod client;
@@ -9,6 +9,7 @@ mod register;
 mod requests;
 mod resume;
 pub mod retry;
+pub mod transaction;
 pub mod value;
 
 use std::sync::Arc;
@@ -40,11 +41,12 @@ pub enum Workload {
     Resume,
     Delay,
     Retry,
+    Transaction,
 }
 
 impl Workload {
     /// All of them, with their names and a line about each.
-    pub const ALL: [(Self, &'static str, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str, &'static str); 8] = [
         (
             Self::Log,
             "log",
@@ -79,6 +81,11 @@ impl Workload {
             Self::Retry,
             "retry",
             "consumers give every message back until it is dead",
+        ),
+        (
+            Self::Transaction,
+            "transaction",
+            "half messages: committed, rolled back, or left open until the broker asks",
         ),
     ];
 
@@ -130,12 +137,16 @@ impl Clients {
         create(&place, settings).await?;
         let queues = workload.queues(settings);
         let threads = settings.concurrency.max(MIN_THREADS);
-        // One further process for each replica's final reads.
-        let processes = threads + u32::try_from(place.addrs.len()).unwrap_or(0);
+        // One further process for each replica's final reads, then those who are asked about transactions.
+        let readers = threads + u32::try_from(place.addrs.len()).unwrap_or(0);
+        let processes = readers + transaction::ANSWERERS;
         let shared = Shared::new(place, settings.clone(), queues, recorder, processes);
         let mut tasks = JoinSet::new();
         let follows = shared.clone();
         tasks.spawn(async move { follows.follow_master().await });
+        if workload == Workload::Transaction {
+            tasks.spawn(transaction::answer(shared.clone(), readers));
+        }
         let registers = Arc::new(register::Registers::default());
         let positions = Arc::new(retry::Positions::default());
         for number in 0..threads {
@@ -148,6 +159,7 @@ impl Clients {
                 Workload::Register => tasks.spawn(register::run(thread, registers.clone())),
                 Workload::Resume => tasks.spawn(resume::run(thread)),
                 Workload::Retry => tasks.spawn(retry::run(thread, positions.clone())),
+                Workload::Transaction => tasks.spawn(transaction::run(thread)),
             };
         }
         Ok(Self {
@@ -175,6 +187,9 @@ impl Clients {
             let longest = requests::DELAYS.iter().map(|(_, ms)| *ms).max();
             let longest = Duration::from_millis(longest.unwrap_or(0).into());
             tokio::time::sleep(longest + last_reads::GRACE).await;
+        }
+        if self.workload == Workload::Transaction {
+            tokio::time::sleep(transaction::GRACE).await;
         }
         last_reads::all(&self.shared).await
     }

@@ -40,7 +40,7 @@ pub enum Wrote {
     Unknown,
 }
 
-fn unreadable(why: impl ToString) -> Failure {
+pub(super) fn unreadable(why: impl ToString) -> Failure {
     Failure {
         maybe: true,
         code: None,
@@ -66,38 +66,14 @@ impl Thread {
             delay: level.map(|(_, ms)| ms),
             ..Value::queue(q, via)
         };
-        let queue = self.queue(q);
         let mut properties = String::from("WAIT\u{1}true\u{2}");
         if let Some((level, _)) = level {
             properties.push_str(&format!("DELAY\u{1}{level}\u{2}"));
         }
-        let header = SendMessageRequestHeader {
-            producer_group: ByteStr::from_static(GROUP),
-            topic: queue.topic.into(),
-            default_topic: ByteStr::from_static(AUTO_CREATE_TOPIC),
-            default_topic_queue_nums: 1,
-            queue_id: queue.id,
-            reconsume_times: Some(0),
-            properties: Some(properties.into()),
-            broker_name: Some(self.shared.place.set.as_str().into()),
-            ..SendMessageRequestHeader::default()
-        };
-        let mut cmd = RemotingCommand::request(request_code::SEND_MESSAGE_V2)
-            .with_body(value::body(message, SIZE));
-        header.encode_v2(&mut cmd.ext);
-        // Ours answer these for what is committed; the others for what may yet be lost.
-        let ours = [
-            response_code::SUCCESS,
-            response_code::FLUSH_DISK_TIMEOUT,
-            response_code::FLUSH_SLAVE_TIMEOUT,
-            response_code::SLAVE_NOT_AVAILABLE,
-        ];
-        let accepted = match self.shared.settings.servers {
-            Whose::Raftmq => &ours[..],
-            Whose::JavaDledger | Whose::JavaMaster => &ours[..1],
-        };
+        let cmd = self.send_request(q, message, properties, 0);
         self.begin("send", &asked);
-        let answer = self.ask(via, cmd, accepted).await.and_then(|answer| {
+        let answer = self.ask(via, cmd, self.stored()).await;
+        let answer = answer.and_then(|answer| {
             let header = answer.header::<SendMessageResponseHeader>();
             Ok((answer.code, header.map_err(unreadable)?))
         });
@@ -116,6 +92,48 @@ impl Thread {
                 self.failed("send", &failure, false).await;
                 wrote(&failure)
             }
+        }
+    }
+
+    /// A send of `message` to the queue of this number.
+    pub(super) fn send_request(
+        &self,
+        q: u32,
+        message: u64,
+        properties: String,
+        sys_flag: i32,
+    ) -> RemotingCommand {
+        let queue = self.queue(q);
+        let header = SendMessageRequestHeader {
+            producer_group: ByteStr::from_static(GROUP),
+            topic: queue.topic.into(),
+            default_topic: ByteStr::from_static(AUTO_CREATE_TOPIC),
+            default_topic_queue_nums: 1,
+            queue_id: queue.id,
+            sys_flag,
+            reconsume_times: Some(0),
+            properties: Some(properties.into()),
+            broker_name: Some(self.shared.place.set.as_str().into()),
+            ..SendMessageRequestHeader::default()
+        };
+        let mut cmd = RemotingCommand::request(request_code::SEND_MESSAGE_V2)
+            .with_body(value::body(message, SIZE));
+        header.encode_v2(&mut cmd.ext);
+        cmd
+    }
+
+    /// Codes that acknowledge a message.
+    pub(super) fn stored(&self) -> &'static [i32] {
+        // Ours answer these for what is committed; the others for what may yet be lost.
+        const OURS: [i32; 4] = [
+            response_code::SUCCESS,
+            response_code::FLUSH_DISK_TIMEOUT,
+            response_code::FLUSH_SLAVE_TIMEOUT,
+            response_code::SLAVE_NOT_AVAILABLE,
+        ];
+        match self.shared.settings.servers {
+            Whose::Raftmq => &OURS,
+            Whose::JavaDledger | Whose::JavaMaster => &OURS[..1],
         }
     }
 
