@@ -268,6 +268,10 @@ fn weaker_modes_may_lose_and_say_how_much() {
         judge(&ops, &cached)["consumed-then-lost"].valid,
         Valid::True
     );
+    // An offset that was lost is given again, to a message that was sent after it had been read.
+    let mut ops = run();
+    ops.max_reads[10].offset += 30;
+    assert_eq!(judge(&ops, &cached)["stale-max-offset"].valid, Valid::True);
 }
 
 #[test]

@@ -12,6 +12,9 @@ use crate::checker::verdict::Valid;
 /// Workload, faults, further arguments.
 type Config = (&'static str, &'static str, &'static str);
 
+/// Whose servers, the configuration, what came of it.
+type Row = (String, String, Done);
+
 /// All configurations.
 #[rustfmt::skip]
 pub const CONFIGS: [Config; 50] = [
@@ -87,13 +90,13 @@ pub struct MatrixArgs {
     #[arg(long)]
     dir: PathBuf,
 
-    /// Only those whose name contains this.
-    #[arg(long)]
-    only: Option<String>,
+    /// Only those whose name contains one of these.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
 
-    /// Whose servers; the Java ones are given the faults they can be given.
-    #[arg(long, default_value = "raftmq")]
-    servers: String,
+    /// Whose servers: raftmq, java-dledger, java-master; several side by side. Each is given every fault in turn.
+    #[arg(long, value_delimiter = ',', default_value = "raftmq")]
+    servers: Vec<String>,
 }
 
 /// `log_kill-leader_flush-async`
@@ -117,43 +120,49 @@ fn name((workload, faults, more): &Config) -> String {
 pub async fn run(args: &MatrixArgs) -> Result<Valid, BenchError> {
     std::fs::create_dir_all(&args.dir).map_err(BenchError::io(&args.dir))?;
     let mut worst = Valid::True;
-    let mut rows: Vec<(String, Done)> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|o| name.contains(o));
     for (number, config) in (0..).zip(&CONFIGS) {
         let name = name(config);
-        if args.only.as_ref().is_some_and(|only| !name.contains(only)) {
+        if !wanted(&name) {
             continue;
         }
-        let dir = args.dir.join(&name);
-        let done = match campaign::earlier(&dir) {
-            Some(done) => done,
-            None => {
-                println!("== {name}");
-                campaign::test(&words(config, args, args.seed + number), &dir).await?
-            }
-        };
-        worst = worst.max(done.valid);
-        rows.push((name, done));
-        let summary = args.dir.join("summary.md");
-        std::fs::write(&summary, table(&rows)).map_err(BenchError::io(summary))?;
+        for servers in &args.servers {
+            let dir = match args.servers.len() {
+                1 => args.dir.join(&name),
+                _ => args.dir.join(servers).join(&name),
+            };
+            let done = match campaign::earlier(&dir) {
+                Some(done) => done,
+                None => {
+                    println!("== {servers} {name}");
+                    let words = words(config, servers, args.seconds, args.seed + number);
+                    campaign::test(&words, &dir).await?
+                }
+            };
+            worst = worst.max(done.valid);
+            rows.push((servers.clone(), name.clone(), done));
+            let summary = args.dir.join("summary.md");
+            std::fs::write(&summary, table(&rows)).map_err(BenchError::io(summary))?;
+        }
     }
     println!("{}", table(&rows));
     Ok(worst)
 }
 
-fn words((workload, faults, more): &Config, args: &MatrixArgs, seed: u64) -> Vec<String> {
+fn words((workload, faults, more): &Config, servers: &str, seconds: u64, seed: u64) -> Vec<String> {
     let line = format!(
-        "--workload {workload} --nemesis {faults} --seconds {} --seed {seed} --servers {} {more}",
-        args.seconds, args.servers
+        "--workload {workload} --nemesis {faults} --seconds {seconds} --seed {seed} --servers {servers} {more}"
     );
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-fn table(rows: &[(String, Done)]) -> String {
+fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "| run | valid | acknowledged | lost | unknown, stored | first ack after the last fault, ms | findings |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| servers | run | valid | acknowledged | lost | unknown, stored | first ack after the last fault, ms | findings |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
-    for (name, done) in rows {
+    for (servers, name, done) in rows {
         let valid = match done.valid {
             Valid::True => "yes",
             Valid::Unknown => "undecided",
@@ -166,7 +175,7 @@ fn table(rows: &[(String, Done)]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {name} | {valid} | {} | {} | {} | {} | {} |",
+            "| {servers} | {name} | {valid} | {} | {} | {} | {} | {} |",
             done.count("acknowledged-count"),
             done.count("lost-count"),
             done.count("recovered-count"),
@@ -174,6 +183,21 @@ fn table(rows: &[(String, Done)]) -> String {
             done.findings().join(", ")
         );
     }
+    let sum = |field: &str| {
+        rows.iter()
+            .map(|(_, _, done)| done.count(field))
+            .sum::<u64>()
+    };
+    let valid = rows.iter().filter(|(_, _, done)| done.valid == Valid::True);
+    let _ = writeln!(
+        text,
+        "| | {} runs | {} | {} | {} | {} | | |",
+        rows.len(),
+        valid.count(),
+        sum("acknowledged-count"),
+        sum("lost-count"),
+        sum("recovered-count")
+    );
     text
 }
 
