@@ -41,9 +41,10 @@ impl Bed {
             .max_by_key(|(_, s)| s.term)
     }
 
-    /// Who says of itself that it leads.
-    pub async fn own_leader(&self) -> Option<usize> {
-        Some(self.own_words().await?.0)
+    /// Who says of itself that it leads, and in which term.
+    pub async fn own_leader(&self) -> Option<(usize, u64)> {
+        let (leader, status) = self.own_words().await?;
+        Some((leader, status.term))
     }
 
     /// What one replica has not got, or is not allowed to, yet.
