@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::final_log::FinalLog;
-use super::verdict::{Anomalies, Verdict};
+use super::verdict::{Anomalies, Valid, Verdict};
 use crate::ops::{Ops, Outcome};
 use crate::settings::Settings;
-use crate::workload::retry::{MOST_TIMES, dead_queue};
+use crate::workload::retry::{MOST_TIMES, again_queue, dead_queue};
 
 /// See the module.
 pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
@@ -28,9 +28,23 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
         *all += 1;
         *last += u32::from(back.times >= MOST_TIMES);
     }
+    // How often each came again.
+    let mut again: HashMap<u64, u32> = HashMap::new();
+    let queue = log.queues.get(&again_queue(settings.queues));
+    for value in queue.iter().flat_map(|q| &q.log.values) {
+        *again.entry(*value).or_default() += 1;
+    }
     let mut found = Anomalies::default();
+    // Consumers that were not done with what there is for them.
+    let mut unfinished = 0_u64;
     for send in ops.sends.iter().filter(|s| s.outcome == Outcome::Ok) {
-        if !copies.contains_key(&send.value) {
+        if copies.contains_key(&send.value) {
+            continue;
+        }
+        let (all, _) = given.get(&send.value).copied().unwrap_or_default();
+        if all <= again.get(&send.value).copied().unwrap_or_default() {
+            unfinished += 1;
+        } else {
             found.add(
                 "lost-retry",
                 || json!({"v": send.value, "q": send.queue, "offset": send.offset}),
@@ -53,8 +67,13 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
     } else {
         &[]
     };
-    found
+    let verdict = found
         .verdict(allowed)
         .with("dead-count", copies.len())
         .with("send-back-count", ops.send_backs.len())
+        .with("unfinished-count", unfinished);
+    match unfinished {
+        0 => verdict,
+        _ => verdict.at_least(Valid::Unknown),
+    }
 }

@@ -641,6 +641,10 @@ fn every_message_that_is_given_back_dies_once() {
     let all: Vec<_> = (0..3).flat_map(|v| (0..3).map(move |t| (v, t))).collect();
     assert_eq!(run(&[0, 1, 2], &all).valid, Valid::True);
     assert_eq!(run(&[0, 1], &all).fields["lost-retry-count"], 1);
+    // Nobody gave the last one back yet.
+    let unfinished = run(&[0, 1], &all[..6]);
+    assert_eq!(unfinished.fields["unfinished-count"], 1);
+    assert_eq!(unfinished.valid, Valid::Unknown);
     assert_eq!(run(&[0, 1, 2, 1], &all).fields["duplicate-dead-count"], 1);
     assert_eq!(run(&[0, 1, 2], &all[1..]).fields["dead-too-early-count"], 1);
 }

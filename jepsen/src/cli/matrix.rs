@@ -72,7 +72,8 @@ pub const CONFIGS: [Config; 50] = [
     ("resume", "partition-leader,power:all", ""),
     ("delay", "kill:leader,power:leader", ""),
     ("delay", "clock-jump,partition-halves", ""),
-    ("retry", "kill:leader,partition-leader", ""),
+    // One consumer takes all that comes again.
+    ("retry", "kill:leader,partition-leader", "--rate 200"),
     ("transaction", "kill:leader,partition-leader", ""),
     ("transaction", "power:leader,pause:leader,transfer", ""),
 ];

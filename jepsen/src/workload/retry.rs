@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Number of the queue in which messages come again.
-fn again_queue(queues: u32) -> u32 {
+pub fn again_queue(queues: u32) -> u32 {
     queues
 }
 
