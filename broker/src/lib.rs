@@ -42,6 +42,7 @@ mod pull;
 mod raft_admin;
 mod raft_gauges;
 mod random;
+mod recall;
 mod register;
 mod retention;
 mod room;

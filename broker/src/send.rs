@@ -5,9 +5,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
-use raftmq_raft::{Short, Stored};
+use raftmq_raft::{ProposeError, Short, Stored};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::body::{TopicConfig, TopicFilterType};
 use raftmq_remoting::codes::response;
@@ -22,6 +24,7 @@ use crate::call::Call;
 use crate::creation;
 use crate::names::{self, DLQ_PREFIX, RETRY_PREFIX};
 use crate::random::random_below;
+use crate::recall::{self, RecallError, Wanted};
 use crate::stored_properties::{self, MAX_PROPERTIES, Timer, Wishes};
 use crate::transaction;
 
@@ -30,6 +33,20 @@ pub const MAX_BATCH_MESSAGES: usize = 65_536;
 
 /// From this client version on (V3_4_9) the request's own maxReconsumeTimes counts.
 pub const VERSION_WITH_MAX_RECONSUME: i32 = 121;
+
+/// Remark of what is refused because too much is under way; as RocketMQ words it.
+pub const OVERLOAD: &str = "[OVERLOAD]system busy, start flow control for a while";
+
+/// Sends that are not answered yet.
+#[derive(Default)]
+pub struct UnderWay(AtomicUsize);
+
+impl UnderWay {
+    /// Their number.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Why a send is refused: response code and remark.
 pub struct Refusal {
@@ -61,6 +78,7 @@ pub fn send(broker: &Arc<Broker>, call: Call) {
         .and_then(|queue_id| prepare(broker, &call, &header, &topic, queue_id));
     match prepared {
         Ok(Prepared::Send(send)) => propose(broker, call, header.topic, send),
+        Ok(Prepared::TakeBack(send, wanted)) => take_back(broker, call, send, wanted),
         Ok(Prepared::CreateFirst(config)) => creation::create_topic_then(broker, config, call),
         Err(refusal) => refuse(broker, call, refusal),
     }
@@ -177,11 +195,15 @@ struct Send {
     queue_id: i32,
     /// The unique id of a single message.
     transaction_id: Option<String>,
+    /// How it can be taken back.
+    recall_handle: Option<String>,
     wait: bool,
 }
 
 enum Prepared {
     Send(Send),
+    /// A message that takes another one back.
+    TakeBack(Send, Option<Wanted>),
     /// The dead letter topic does not exist yet.
     CreateFirst(TopicConfig),
 }
@@ -216,6 +238,9 @@ fn prepare(
         .properties
         .as_ref()
         .map_or(&b""[..], |p| p.as_bytes());
+    if header.sys_flag & sysflag::INNER_BATCH != 0 {
+        return Err(too_big(broker));
+    }
     if header.batch {
         prepare_batch(broker, call, header, sent, body, queue_id)
     } else {
@@ -233,6 +258,9 @@ fn prepare_single(
     queue_id: i32,
 ) -> Result<Prepared, Refusal> {
     let wishes = Wishes::read(sent);
+    if wishes.inner_batch {
+        return Err(too_big(broker));
+    }
     let reconsume_times = header.reconsume_times.unwrap_or(0);
     let dead = is_exhausted(broker, call, header, reconsume_times)?;
     let delay_level: i32 = match wishes.delay {
@@ -255,7 +283,9 @@ fn prepare_single(
         return Err(Refusal::new(response::NO_PERMISSION, remark));
     }
     let timer = match wishes.timer {
-        Some(timer) if delay_level <= 0 && !dead && !half => timer_of(broker, timer)?,
+        Some(timer) if delay_level <= 0 && !dead && !half => {
+            timer_of(broker, timer, wishes.takes_back.is_some())?
+        }
         _ => None,
     };
 
@@ -272,6 +302,7 @@ fn prepare_single(
     let mut drop: &[&str] = &[];
     let (mut target, mut target_queue, told_queue) = (header.topic.clone(), queue_id, queue_id);
     let (real_queue, deliver_at);
+    let (mut recall_handle, mut takes_back) = (None, None);
     if half {
         real_queue = queue_id.to_string();
         add.extend(transaction::half_properties(
@@ -308,14 +339,29 @@ fn prepare_single(
         ]);
         target = ByteStr::from_static(names::SCHEDULE);
         target_queue = level - 1;
+        drop = &[
+            prop::TIMER_DELAY_SEC,
+            prop::TIMER_DELAY_MS,
+            prop::TIMER_DELIVER_MS,
+        ];
     } else if let Some(at) = timer {
         real_queue = queue_id.to_string();
         deliver_at = at.to_string();
         add.extend([
             (prop::REAL_TOPIC, header.topic.as_str()),
             (prop::REAL_QID, real_queue.as_str()),
-            (prop::TIMER_OUT_MS, deliver_at.as_str()),
         ]);
+        match wishes.takes_back {
+            // Without a due time it is no timer itself.
+            Some(other) => takes_back = Some(Wanted::from_property(other, at)),
+            None => {
+                add.push((prop::TIMER_OUT_MS, deliver_at.as_str()));
+                if !header.topic.starts_with(RETRY_PREFIX) {
+                    let name = &broker.config().name;
+                    recall_handle = Some(recall::handle(&header.topic, name, at, unique_key));
+                }
+            }
+        }
         target = ByteStr::from_static(names::WHEEL_TIMER);
         target_queue = 0;
     }
@@ -340,16 +386,21 @@ fn prepare_single(
         properties,
     };
     let told_queue = if dead { target_queue } else { told_queue };
-    Ok(Prepared::Send(Send {
+    let send = Send {
         messages: vec![message],
         queue_id: told_queue,
         transaction_id,
+        recall_handle,
         wait: !wishes.no_wait,
-    }))
+    };
+    Ok(match takes_back {
+        Some(wanted) => Prepared::TakeBack(send, wanted),
+        None => Prepared::Send(send),
+    })
 }
 
-/// When a message with a timer of its own is due; None: now.
-fn timer_of(broker: &Broker, timer: Timer<'_>) -> Result<Option<i64>, Refusal> {
+/// When a message with a timer of its own is due; None: now, which is too late to take another one back.
+fn timer_of(broker: &Broker, timer: Timer<'_>, takes_back: bool) -> Result<Option<i64>, Refusal> {
     let config = broker.config();
     if !config.timer_wheel {
         let remark = "accurate timer message is not enabled, timerWheelEnable is false";
@@ -358,16 +409,19 @@ fn timer_of(broker: &Broker, timer: Timer<'_>) -> Result<Option<i64>, Refusal> {
     let now = now_ms();
     let most = config.timer_max_delay_s * 1000;
     match timer.deliver_at_ms(now) {
-        Some(at) if at <= now => Ok(None),
-        Some(at) if at - now <= most => Ok(Some(at)),
-        _ => {
-            let remark = format!(
-                "timer message illegal, the delay time should not be bigger than the max delay {most}ms; or if set del msg, \
-                 the delay time should be bigger than the current time"
-            );
-            Err(Refusal::new(response::MESSAGE_ILLEGAL, remark))
-        }
+        Some(at) if at <= now && !takes_back => Ok(None),
+        Some(at) if at > now && at - now <= most => Ok(Some(at)),
+        _ => Err(bad_timer(broker)),
     }
+}
+
+fn bad_timer(broker: &Broker) -> Refusal {
+    let most = broker.config().timer_max_delay_s * 1000;
+    let remark = format!(
+        "timer message illegal, the delay time should not be bigger than the max delay {most}ms; or if set del msg, \
+         the delay time should be bigger than the current time"
+    );
+    Refusal::new(response::MESSAGE_ILLEGAL, remark)
 }
 
 /// A consume retry that was retried often enough goes to the dead letter topic of its group.
@@ -391,7 +445,9 @@ fn is_exhausted(
         Some(own) if call.cmd.version >= VERSION_WITH_MAX_RECONSUME => own,
         _ => config.retry_max_times,
     };
-    Ok(reconsume_times > limit)
+    // An orderly consumer gives a message back only when it was tried often enough.
+    let in_order = || broker.locks.any_held(group, Instant::now());
+    Ok(reconsume_times > limit || in_order())
 }
 
 fn prepare_batch(
@@ -418,7 +474,7 @@ fn prepare_batch(
     {
         return Err(too_big(broker));
     }
-    if wishes.timer.is_some() {
+    if wishes.timer.is_some() || wishes.inner_batch {
         return Err(too_big(broker));
     }
     if wishes.transaction || sysflag::transaction_type(header.sys_flag) != 0 {
@@ -472,39 +528,63 @@ fn prepare_batch(
         messages,
         queue_id,
         transaction_id: None,
+        recall_handle: None,
         wait: !wishes.no_wait,
     }))
 }
 
-fn propose(broker: &Arc<Broker>, call: Call, topic: ByteStr, send: Send) {
-    let Send {
-        messages,
-        queue_id,
-        transaction_id,
-        wait,
-    } = send;
+fn propose(broker: &Arc<Broker>, call: Call, topic: ByteStr, mut send: Send) {
+    if broker.sends.count() >= broker.config().send_capacity {
+        return broker.failed(call, ProposeError::Busy);
+    }
+    let messages = std::mem::take(&mut send.messages);
     let bytes: usize = messages.iter().map(|m| m.body.len()).sum();
     let count = messages.len() as u64;
-    let proposal = broker.proposal(&call, messages, wait);
+    let proposal = broker.proposal(&call, messages, send.wait);
     let shared = broker.clone();
-    broker
-        .replica
-        .propose(proposal, move |result| match result {
+    broker.sends.0.fetch_add(1, Ordering::Relaxed);
+    broker.replica.propose(proposal, move |result| {
+        shared.sends.0.fetch_sub(1, Ordering::Relaxed);
+        match result {
             Ok(kept) => {
                 shared.stats.stored(&topic, count, bytes as u64);
-                let answer = stored(&shared, &kept, queue_id, transaction_id);
-                call.reply(answer);
+                call.reply(stored(&shared, &kept, send));
             }
             Err(e) => shared.failed(call, e),
-        });
+        }
+    });
 }
 
-fn stored(
-    broker: &Broker,
-    kept: &Stored,
-    queue_id: i32,
-    transaction_id: Option<String>,
-) -> RemotingCommand {
+/// Stores a message that takes another one back, together with the end of that one.
+fn take_back(broker: &Arc<Broker>, call: Call, mut send: Send, wanted: Option<Wanted>) {
+    let Some(place) = broker.recalls.enter() else {
+        return broker.failed(call, ProposeError::Busy);
+    };
+    // What names nothing finds nothing, and is stored all the same.
+    let Some(wanted) = wanted else {
+        return propose(broker, call, ByteStr::from_static(names::WHEEL_TIMER), send);
+    };
+    let broker = broker.clone();
+    broker.runtime.clone().spawn(async move {
+        let messages = std::mem::take(&mut send.messages);
+        match recall::take_back(&broker, &wanted, messages, call.deadline).await {
+            Ok(Some(kept)) => call.reply(stored(&broker, &kept, send)),
+            Ok(None) => call.error(response::SYSTEM_ERROR, "the message was not stored"),
+            Err(RecallError::TooLate) => {
+                let refusal = bad_timer(&broker);
+                refuse(&broker, call, refusal);
+            }
+            Err(RecallError::Contested) => {
+                let remark = "the other message cannot be taken back now, try again";
+                refuse(&broker, call, Refusal::new(response::SYSTEM_ERROR, remark));
+            }
+            Err(RecallError::Refused(e)) => broker.failed(call, e),
+        }
+        drop(place);
+    });
+}
+
+fn stored(broker: &Broker, kept: &Stored, send: Send) -> RemotingCommand {
     let placed = &kept.placed;
     let mut msg_id = String::with_capacity(placed.len() * 33);
     for p in placed {
@@ -515,11 +595,11 @@ fn stored(
     }
     let header = SendMessageResponseHeader {
         msg_id,
-        queue_id,
+        queue_id: send.queue_id,
         queue_offset: placed.first().map_or(0, |p| p.queue_offset),
-        transaction_id,
+        transaction_id: send.transaction_id,
         batch_uniq_id: None,
-        recall_handle: None,
+        recall_handle: send.recall_handle,
     };
     // All of these reach the application as a SendResult: the message is stored.
     let code = match kept.short {
