@@ -133,13 +133,14 @@ func transactions(e *env) (string, error) {
 		return len(d.asked) >= 3*each
 	}, "all %d open transactions are asked about", 3*each)
 	time.Sleep(5 * time.Second)
+	// RocketMQ may ask once more while an answer is under way, and delivers twice then
+	check(got.distinct() == 3*each, "%d committed messages came, want %d", got.distinct(), 3*each)
 	all := got.all()
-	check(len(all) == 3*each, "%d deliveries, want %d", len(all), 3*each)
 	for _, m := range all {
 		check(!strings.Contains(string(m.Body), "rollback"), "<%s> came", m.Body)
 		check(m.Topic == topic && m.GetTags() == "tag", "<%s> came as %v", m.Body, m)
 	}
-	return fmt.Sprintf("messages=%d committed=%d asked=%d", len(kinds)*each, 3*each, len(d.asked)), nil
+	return fmt.Sprintf("messages=%d committed=%d deliveries=%d asked=%d", len(kinds)*each, 3*each, len(all), len(d.asked)), nil
 }
 
 // orderly sends by sharding key and consumes in order: the order of each key holds, also over a failed message.
