@@ -30,7 +30,7 @@ use crate::recall::Recalls;
 use crate::register::Shown;
 use crate::retention::Retention;
 use crate::room::Room;
-use crate::send::UnderWay;
+use crate::send_store::UnderWay;
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stats::Stats;
@@ -173,7 +173,17 @@ impl Broker {
             ProposeError::NoLeader | ProposeError::Stopped => call.refuse(crate::room::NO_LEADER),
             ProposeError::Busy => {
                 self.stats.send_busy.increment(1);
-                call.error(response::SYSTEM_BUSY, crate::send::OVERLOAD)
+                call.error(response::SYSTEM_BUSY, crate::send_store::OVERLOAD)
+            }
+            ProposeError::Late => {
+                self.stats.send_busy.increment(1);
+                // As RocketMQ words it.
+                let remark = format!(
+                    "[TIMEOUT_CLEAN_QUEUE]broker busy, start flow control for a while, period in queue: {}ms, size of queue: {}",
+                    call.arrived.elapsed().as_millis(),
+                    self.sends.count()
+                );
+                call.error(response::SYSTEM_BUSY, remark)
             }
             ProposeError::NotEnoughInSync => call.error(
                 response::SERVICE_NOT_AVAILABLE,

@@ -17,6 +17,18 @@ pub const NOTED: &[(&str, &str)] = &[
         "messages are always indexed by key and unique id",
     ),
     (
+        "brokerFastFailureEnable",
+        "ignored: a send that could not be stored within ackTimeoutMs is always refused with SYSTEM_BUSY",
+    ),
+    (
+        "waitTimeMillsInSendQueue",
+        "ignored: ackTimeoutMs bounds how long a send waits",
+    ),
+    (
+        "osPageCacheBusyTimeOutMills",
+        "ignored: a write that takes longer than a leader's lease suspends the leader, and sends wait for the next one",
+    ),
+    (
         "enableAutoInSyncReplicas",
         "ignored: ackQuorum=all waits for the replicas that are in sync, at least minInSyncReplicas",
     ),
@@ -77,7 +89,6 @@ const KNOWN_UNUSED: &[&str] = &[
     "broadcastOffsetExpireMaxSecond",
     "broadcastOffsetExpireSecond",
     "brokerElectionPriority",
-    "brokerFastFailureEnable",
     "brokerHeartbeatInterval",
     "brokerIP2",
     "brokerNotActiveTimeoutMillis",
@@ -265,7 +276,6 @@ const KNOWN_UNUSED: &[&str] = &[
     "metricsOtelCardinalityLimit",
     "mqVersion",
     "offsetCheckInSlave",
-    "osPageCacheBusyTimeOutMills",
     "popCkMaxBufferSize",
     "popCkOffsetMaxQueueSize",
     "popCkStayBufferTime",
@@ -397,7 +407,6 @@ const KNOWN_UNUSED: &[&str] = &[
     "waitTimeMillsInHeartbeatQueue",
     "waitTimeMillsInLitePullQueue",
     "waitTimeMillsInPullQueue",
-    "waitTimeMillsInSendQueue",
     "waitTimeMillsInTransactionQueue",
     "wakeCommitWhenPutMessage",
     "wakeFlushWhenPutMessage",

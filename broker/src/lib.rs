@@ -48,6 +48,8 @@ mod retention;
 mod room;
 mod send;
 mod send_back;
+mod send_batch;
+mod send_store;
 pub mod service;
 mod settings;
 mod signals;

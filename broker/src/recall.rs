@@ -136,7 +136,7 @@ pub fn recall(broker: &Arc<Broker>, call: Call) {
         }
     };
     let Some(place) = broker.recalls.enter() else {
-        return call.error(response::SYSTEM_BUSY, crate::send::OVERLOAD);
+        return call.error(response::SYSTEM_BUSY, crate::send_store::OVERLOAD);
     };
     let broker = broker.clone();
     broker.runtime.clone().spawn(async move {

@@ -1,22 +1,19 @@
 //! Sending: SEND_MESSAGE, SEND_MESSAGE_V2 and SEND_BATCH_MESSAGE (10, 310, 320).
 //!
-//! Runs on the connection's read task up to the proposal; the answer is made on a raft thread when the entry is stored as
-//! the acknowledgement level asks. Checks come in RocketMQ's order with RocketMQ's codes. No task per send.
+//! Checks, in RocketMQ's order with RocketMQ's codes, and what the stored message looks like; [`crate::send_batch`] for batches. Runs on the connection's
+//! read task; [`crate::send_store`] proposes and answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use raftmq_raft::{ProposeError, Short, Stored};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::body::{TopicConfig, TopicFilterType};
 use raftmq_remoting::codes::response;
-use raftmq_remoting::command::RemotingCommand;
-use raftmq_remoting::header::{SendMessageRequestHeader, SendMessageResponseHeader, extra};
+use raftmq_remoting::header::SendMessageRequestHeader;
 use raftmq_remoting::message::properties as prop;
-use raftmq_remoting::message::{NewMessage, batch, body_crc, offset_msg_id, sysflag, unique_id};
+use raftmq_remoting::message::{NewMessage, body_crc, sysflag, unique_id};
 use raftmq_remoting::version;
 
 use crate::broker::{Broker, FAQ, now_ms, perm};
@@ -24,29 +21,14 @@ use crate::call::Call;
 use crate::creation;
 use crate::names::{self, DLQ_PREFIX, RETRY_PREFIX};
 use crate::random::random_below;
-use crate::recall::{self, RecallError, Wanted};
+use crate::recall::{self, Wanted};
+use crate::send_batch;
+use crate::send_store::{self, Send, bad_timer, refuse};
 use crate::stored_properties::{self, MAX_PROPERTIES, Timer, Wishes};
 use crate::transaction;
 
-/// Messages in one batch; a 4 MiB batch of the smallest useful messages stays below.
-pub const MAX_BATCH_MESSAGES: usize = 65_536;
-
 /// From this client version on (V3_4_9) the request's own maxReconsumeTimes counts.
 pub const VERSION_WITH_MAX_RECONSUME: i32 = 121;
-
-/// Remark of what is refused because too much is under way; as RocketMQ words it.
-pub const OVERLOAD: &str = "[OVERLOAD]system busy, start flow control for a while";
-
-/// Sends that are not answered yet.
-#[derive(Default)]
-pub struct UnderWay(AtomicUsize);
-
-impl UnderWay {
-    /// Their number.
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Why a send is refused: response code and remark.
 pub struct Refusal {
@@ -77,30 +59,13 @@ pub fn send(broker: &Arc<Broker>, call: Call) {
     let prepared = check_queue(&header, &topic, call.client)
         .and_then(|queue_id| prepare(broker, &call, &header, &topic, queue_id));
     match prepared {
-        Ok(Prepared::Send(send)) => propose(broker, call, header.topic, send),
-        Ok(Prepared::TakeBack(send, wanted)) => take_back(broker, call, send, wanted),
+        Ok(Prepared::Send(send)) => send_store::propose(broker, call, header.topic, send),
+        Ok(Prepared::TakeBack(send, wanted)) => {
+            send_store::take_back(broker, call, header.topic, send, wanted)
+        }
         Ok(Prepared::CreateFirst(config)) => creation::create_topic_then(broker, config, call),
         Err(refusal) => refuse(broker, call, refusal),
     }
-}
-
-/// Every answer to a send has these two; Java reads them without looking whether they are there.
-fn answer(broker: &Broker, code: i32) -> RemotingCommand {
-    RemotingCommand::response(code)
-        .with_ext(extra::MSG_REGION, &broker.config().region)
-        .with_ext(
-            extra::TRACE_ON,
-            if broker.config().trace_on {
-                "true"
-            } else {
-                "false"
-            },
-        )
-}
-
-fn refuse(broker: &Broker, call: Call, refusal: Refusal) {
-    let answer = answer(broker, refusal.code).with_remark(refusal.remark);
-    call.reply(answer);
 }
 
 enum Found {
@@ -188,19 +153,8 @@ fn check_queue(
     Ok(random_below(topic.write_queue_nums.max(1)))
 }
 
-/// What is proposed for one send.
-struct Send {
-    messages: Vec<NewMessage>,
-    /// The queue the client is told.
-    queue_id: i32,
-    /// The unique id of a single message.
-    transaction_id: Option<String>,
-    /// How it can be taken back.
-    recall_handle: Option<String>,
-    wait: bool,
-}
-
-enum Prepared {
+/// What becomes of a send that passed its checks.
+pub enum Prepared {
     Send(Send),
     /// A message that takes another one back.
     TakeBack(Send, Option<Wanted>),
@@ -208,7 +162,8 @@ enum Prepared {
     CreateFirst(TopicConfig),
 }
 
-fn too_big(broker: &Broker) -> Refusal {
+/// A body or properties beyond the limits, and other messages that RocketMQ words so.
+pub fn too_big(broker: &Broker) -> Refusal {
     let remark = format!(
         "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg \
          properties length limit 32KB.",
@@ -242,7 +197,7 @@ fn prepare(
         return Err(too_big(broker));
     }
     if header.batch {
-        prepare_batch(broker, call, header, sent, body, queue_id)
+        send_batch::prepare(broker, call, header, sent, body, queue_id)
     } else {
         prepare_single(broker, call, header, topic, sent, body, queue_id)
     }
@@ -415,15 +370,6 @@ fn timer_of(broker: &Broker, timer: Timer<'_>, takes_back: bool) -> Result<Optio
     }
 }
 
-fn bad_timer(broker: &Broker) -> Refusal {
-    let most = broker.config().timer_max_delay_s * 1000;
-    let remark = format!(
-        "timer message illegal, the delay time should not be bigger than the max delay {most}ms; or if set del msg, \
-         the delay time should be bigger than the current time"
-    );
-    Refusal::new(response::MESSAGE_ILLEGAL, remark)
-}
-
 /// A consume retry that was retried often enough goes to the dead letter topic of its group.
 fn is_exhausted(
     broker: &Arc<Broker>,
@@ -448,167 +394,6 @@ fn is_exhausted(
     // An orderly consumer gives a message back only when it was tried often enough.
     let in_order = || broker.locks.any_held(group, Instant::now());
     Ok(reconsume_times > limit || in_order())
-}
-
-fn prepare_batch(
-    broker: &Arc<Broker>,
-    call: &Call,
-    header: &SendMessageRequestHeader,
-    sent: &[u8],
-    body: Bytes,
-    queue_id: i32,
-) -> Result<Prepared, Refusal> {
-    let name = header.topic.as_str();
-    if name.len() > names::MAX_TOPIC {
-        let remark = format!("message topic length too long {}", name.len());
-        return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
-    }
-    if name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX) {
-        let remark = format!("batch request does not support retry group {name}");
-        return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
-    }
-    let wishes = Wishes::read(sent);
-    if wishes
-        .delay
-        .is_some_and(|d| d.parse::<i32>().is_ok_and(|level| level > 0))
-    {
-        return Err(too_big(broker));
-    }
-    if wishes.timer.is_some() || wishes.inner_batch {
-        return Err(too_big(broker));
-    }
-    if wishes.transaction || sysflag::transaction_type(header.sys_flag) != 0 {
-        let remark = format!(
-            "the broker[{}] sending transaction message is forbidden",
-            broker.config().ip1
-        );
-        return Err(Refusal::new(response::NO_PERMISSION, remark));
-    }
-    let items = batch::decode(body, MAX_BATCH_MESSAGES).map_err(|e| {
-        Refusal::new(
-            response::SYSTEM_ERROR,
-            format!("the batch cannot be read: {e}"),
-        )
-    })?;
-    if items.is_empty() {
-        return Err(Refusal::new(
-            response::MESSAGE_ILLEGAL,
-            "the batch is empty",
-        ));
-    }
-    let mut messages = Vec::with_capacity(items.len());
-    for item in items {
-        // The envelope's properties go to each message, as if they had been sent with it.
-        let mut all = Vec::with_capacity(item.properties.len() + sent.len() + 1);
-        all.extend_from_slice(&item.properties);
-        if !all.is_empty() && all.last() != Some(&2) {
-            all.push(2);
-        }
-        all.extend_from_slice(sent);
-        let properties = stored_properties::build(&broker.stamps, &all, &[], &[]);
-        if properties.len() > MAX_PROPERTIES {
-            return Err(too_big(broker));
-        }
-        messages.push(NewMessage {
-            topic: header.topic.clone(),
-            queue_id,
-            flag: item.flag,
-            sys_flag: header.sys_flag,
-            born_timestamp: header.born_timestamp,
-            born_host: call.client,
-            store_host: broker.store_host,
-            reconsume_times: header.reconsume_times.unwrap_or(0),
-            prepared_transaction_offset: 0,
-            body_crc: body_crc(&item.body),
-            body: item.body,
-            properties,
-        });
-    }
-    Ok(Prepared::Send(Send {
-        messages,
-        queue_id,
-        transaction_id: None,
-        recall_handle: None,
-        wait: !wishes.no_wait,
-    }))
-}
-
-fn propose(broker: &Arc<Broker>, call: Call, topic: ByteStr, mut send: Send) {
-    if broker.sends.count() >= broker.config().send_capacity {
-        return broker.failed(call, ProposeError::Busy);
-    }
-    let messages = std::mem::take(&mut send.messages);
-    let bytes: usize = messages.iter().map(|m| m.body.len()).sum();
-    let count = messages.len() as u64;
-    let proposal = broker.proposal(&call, messages, send.wait);
-    let shared = broker.clone();
-    broker.sends.0.fetch_add(1, Ordering::Relaxed);
-    broker.replica.propose(proposal, move |result| {
-        shared.sends.0.fetch_sub(1, Ordering::Relaxed);
-        match result {
-            Ok(kept) => {
-                shared.stats.stored(&topic, count, bytes as u64);
-                call.reply(stored(&shared, &kept, send));
-            }
-            Err(e) => shared.failed(call, e),
-        }
-    });
-}
-
-/// Stores a message that takes another one back, together with the end of that one.
-fn take_back(broker: &Arc<Broker>, call: Call, mut send: Send, wanted: Option<Wanted>) {
-    let Some(place) = broker.recalls.enter() else {
-        return broker.failed(call, ProposeError::Busy);
-    };
-    // What names nothing finds nothing, and is stored all the same.
-    let Some(wanted) = wanted else {
-        return propose(broker, call, ByteStr::from_static(names::WHEEL_TIMER), send);
-    };
-    let broker = broker.clone();
-    broker.runtime.clone().spawn(async move {
-        let messages = std::mem::take(&mut send.messages);
-        match recall::take_back(&broker, &wanted, messages, call.deadline).await {
-            Ok(Some(kept)) => call.reply(stored(&broker, &kept, send)),
-            Ok(None) => call.error(response::SYSTEM_ERROR, "the message was not stored"),
-            Err(RecallError::TooLate) => {
-                let refusal = bad_timer(&broker);
-                refuse(&broker, call, refusal);
-            }
-            Err(RecallError::Contested) => {
-                let remark = "the other message cannot be taken back now, try again";
-                refuse(&broker, call, Refusal::new(response::SYSTEM_ERROR, remark));
-            }
-            Err(RecallError::Refused(e)) => broker.failed(call, e),
-        }
-        drop(place);
-    });
-}
-
-fn stored(broker: &Broker, kept: &Stored, send: Send) -> RemotingCommand {
-    let placed = &kept.placed;
-    let mut msg_id = String::with_capacity(placed.len() * 33);
-    for p in placed {
-        if !msg_id.is_empty() {
-            msg_id.push(',');
-        }
-        msg_id.push_str(&offset_msg_id(broker.store_host, p.physical_offset));
-    }
-    let header = SendMessageResponseHeader {
-        msg_id,
-        queue_id: send.queue_id,
-        queue_offset: placed.first().map_or(0, |p| p.queue_offset),
-        transaction_id: send.transaction_id,
-        batch_uniq_id: None,
-        recall_handle: send.recall_handle,
-    };
-    // All of these reach the application as a SendResult: the message is stored.
-    let code = match kept.short {
-        None => response::SUCCESS,
-        Some(Short::FlushDiskTimeout) => response::FLUSH_DISK_TIMEOUT,
-        Some(Short::FlushSlaveTimeout) => response::FLUSH_SLAVE_TIMEOUT,
-        Some(Short::SlaveNotAvailable) => response::SLAVE_NOT_AVAILABLE,
-    };
-    answer(broker, code).with_header(&header)
 }
 
 const _: () = assert!(version::CURRENT_VERSION >= VERSION_WITH_MAX_RECONSUME);
