@@ -32,6 +32,9 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// Pause after something went wrong.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Pause when all that is due is claimed: others may be due soon.
+const CLAIMED_PAUSE: Duration = Duration::from_millis(20);
+
 /// Timers whose proposal in this term has no known outcome (the next term knows), and those that are being taken back. Its lock is held from the
 /// moment timers are read until the outcome of their proposal, so that none is taken twice.
 #[derive(Default)]
@@ -149,7 +152,9 @@ async fn lead(broker: &Arc<Broker>, term: u64) {
         match delivered {
             Some(true) => {}
             None if found == 0 => sleep(broker).await,
-            _ => tokio::time::sleep(PAUSE).await,
+            // What is being taken back is gone in a moment.
+            None => tokio::time::sleep(CLAIMED_PAUSE).await,
+            Some(false) => tokio::time::sleep(PAUSE).await,
         }
     }
 }

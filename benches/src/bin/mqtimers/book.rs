@@ -15,10 +15,20 @@ pub fn now_ms() -> i64 {
     now.map_or(0, |t| i64::try_from(t.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// Whether somebody wants a message back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recall {
+    No,
+    /// Whether it comes is not known.
+    Asked,
+    Acknowledged,
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
     due_ms: i64,
     acked: bool,
+    recall: Recall,
     seen: u32,
     stored_ms: i64,
     seen_ms: i64,
@@ -41,10 +51,20 @@ pub struct Sums {
     pub early: u64,
     pub lost: u64,
     pub duplicated: u64,
+    /// Taken back.
+    pub recalled: u64,
+    /// Taken back, and come all the same.
+    pub ghosts: u64,
     /// Due to stored for consumers.
     pub stored: Late,
     /// Due to consumed.
     pub consumed: Late,
+}
+
+impl Entry {
+    fn is_missing(&self) -> bool {
+        self.acked && self.seen == 0 && self.recall == Recall::No
+    }
 }
 
 impl Book {
@@ -54,6 +74,7 @@ impl Book {
         entries.push(Entry {
             due_ms,
             acked: false,
+            recall: Recall::No,
             seen: 0,
             stored_ms: 0,
             seen_ms: 0,
@@ -72,6 +93,20 @@ impl Book {
         }
     }
 
+    /// It is about to be taken back.
+    pub fn recalls(&self, number: usize) {
+        if let Some(entry) = self.0.lock().get_mut(number) {
+            entry.recall = Recall::Asked;
+        }
+    }
+
+    /// The broker took it back.
+    pub fn recalled(&self, number: usize) {
+        if let Some(entry) = self.0.lock().get_mut(number) {
+            entry.recall = Recall::Acknowledged;
+        }
+    }
+
     /// It came.
     pub fn seen(&self, number: usize, stored_ms: i64) {
         let now = now_ms();
@@ -83,11 +118,10 @@ impl Book {
         }
     }
 
-    /// Acknowledged and not come, of those with a number from `from` on.
+    /// Acknowledged, wanted, and not come, of those with a number from `from` on.
     pub fn missing(&self, from: usize) -> usize {
         let entries = self.0.lock();
-        let missing = entries.iter().skip(from).filter(|e| e.acked && e.seen == 0);
-        missing.count()
+        entries.iter().skip(from).filter(|e| e.is_missing()).count()
     }
 
     pub fn len(&self) -> usize {
@@ -103,8 +137,10 @@ impl Book {
         Sums {
             acked: count(|e| e.acked),
             early: count(|e| e.seen > 0 && e.stored_ms.min(e.seen_ms) < e.due_ms),
-            lost: count(|e| e.acked && e.seen == 0),
+            lost: count(Entry::is_missing),
             duplicated: count(|e| e.seen > 1),
+            recalled: count(|e| e.recall == Recall::Acknowledged),
+            ghosts: count(|e| e.recall == Recall::Acknowledged && e.seen > 0),
             stored: late(came().map(|e| e.stored_ms - e.due_ms)),
             consumed: late(came().map(|e| e.seen_ms - e.due_ms)),
         }
@@ -132,11 +168,13 @@ impl Sums {
             early,
             lost,
             duplicated,
+            recalled,
+            ghosts,
             stored,
             consumed,
         } = self;
         format!(
-            "{name}: timers={acked} late_p50_ms={} late_p99_ms={} late_max_ms={} consumed_p50_ms={} consumed_p99_ms={} consumed_max_ms={} early={early} lost={lost} duplicated={duplicated}",
+            "{name}: timers={acked} late_p50_ms={} late_p99_ms={} late_max_ms={} consumed_p50_ms={} consumed_p99_ms={} consumed_max_ms={} early={early} lost={lost} duplicated={duplicated} recalled={recalled} recalled_and_come={ghosts}",
             stored.p50, stored.p99, stored.max, consumed.p50, consumed.p99, consumed.max
         )
     }
@@ -149,6 +187,8 @@ impl Sums {
             "early": self.early,
             "lost": self.lost,
             "duplicated": self.duplicated,
+            "recalled": self.recalled,
+            "recalled_and_come": self.ghosts,
             "late": late(&self.stored),
             "consumed_late": late(&self.consumed),
         })
@@ -178,11 +218,21 @@ mod tests {
             }
         }
         book.seen(0, now);
+        for seen in [false, true] {
+            let number = book.add(now);
+            book.acked(number);
+            book.recalls(number);
+            book.recalled(number);
+            if seen {
+                book.seen(number, now);
+            }
+        }
         let sums = book.sums(0);
         assert_eq!(
             (sums.acked, sums.early, sums.lost, sums.duplicated),
-            (3, 1, 1, 1)
+            (5, 1, 1, 1)
         );
+        assert_eq!((sums.recalled, sums.ghosts), (2, 1));
         assert_eq!(
             (sums.stored.max, book.missing(0), book.missing(3)),
             (10, 1, 0)

@@ -5,6 +5,7 @@
 
 mod book;
 mod read;
+mod recall;
 mod send;
 mod steps;
 
@@ -19,7 +20,7 @@ use raftmq_benches::stop::StopSignal;
 const INTERRUPTED: u8 = 130;
 
 /// Starts a set, gives it timers, and measures how late each message is. The last line is key=value; the exit status is 1 when a message came early
-/// or not at all, or twice without a kill.
+/// or not at all, or although it was taken back, or twice without a kill.
 #[derive(Parser)]
 #[command(name = "mqtimers", version)]
 pub struct Args {
@@ -38,6 +39,10 @@ pub struct Args {
     /// Before that, ten timers a second for so long, s.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=3_600))]
     idle_seconds: u32,
+
+    /// Of these, so many of a hundred are taken back two seconds before their time.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    recall_percent: u8,
 
     /// Kill the leader (-9) in the middle; it comes back 5 s later.
     #[arg(long)]

@@ -50,6 +50,11 @@ pub async fn start(
     Ok(tasks)
 }
 
+/// The unique id of a message.
+pub fn id(run: u64, number: usize) -> String {
+    format!("{run:016X}-{number}")
+}
+
 /// The body of a message.
 pub fn body(run: u64, number: usize) -> String {
     format!("{run} {number}")

@@ -8,7 +8,7 @@ use raftmq_client::{Message, Producer, SendStatus};
 use tokio::sync::Semaphore;
 
 use crate::book::Book;
-use crate::read::body;
+use crate::read::{body, id};
 
 /// Sends under way.
 const IN_FLIGHT: usize = 512;
@@ -45,7 +45,9 @@ impl Target {
     fn try_one(&self, number: usize, place: tokio::sync::OwnedSemaphorePermit) {
         let message = Message::new(self.topic.as_str(), body(self.run, number));
         let due = self.book.due_ms(number).to_string();
-        let message = message.property("TIMER_DELIVER_MS", due);
+        let message = message
+            .property("TIMER_DELIVER_MS", due)
+            .property("UNIQ_KEY", id(self.run, number));
         let target = self.clone();
         let runtime = tokio::runtime::Handle::current();
         self.producer

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::Args;
 use crate::book::{Book, Sums, now_ms};
 use crate::read;
+use crate::recall::Recaller;
 use crate::send::Target;
 
 const TOPIC: &str = "Timers";
@@ -56,7 +57,14 @@ struct Run<'a> {
 /// The set cannot be started or does not come back.
 pub async fn run(args: &Args) -> Result<bool, BenchError> {
     let (dir, _temporary) = directory(args)?;
-    let mut settings = vec![("timerMaxDelaySec".to_owned(), "31622400".to_owned())];
+    let own = [
+        ("timerMaxDelaySec", "31622400"),
+        ("recallMessageEnable", "true"),
+    ];
+    let mut settings: Vec<(String, String)> = own
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     settings.extend(args.settings.clone());
     let mut options = ClusterOptions {
         servers: Servers::RaftMq(own_bin_dir()?),
@@ -105,10 +113,12 @@ pub async fn run(args: &Args) -> Result<bool, BenchError> {
     run.memory("memory_with_pending");
     let mut good = true;
     if args.idle_seconds > 0 {
-        let sums = run.measure(IDLE_RATE, args.idle_seconds, false).await?;
+        let sums = run.measure(IDLE_RATE, args.idle_seconds, false, 0).await?;
         good &= run.tell("idle", &sums, false);
     }
-    let sums = run.measure(args.due_rate, args.seconds, args.kill).await?;
+    let recall = args.recall_percent;
+    let sums = run.measure(args.due_rate, args.seconds, args.kill, recall);
+    let sums = sums.await?;
     good &= run.tell(if args.kill { "killed" } else { "due" }, &sums, args.kill);
     run.memory("memory_after");
     if args.restart {
@@ -171,7 +181,13 @@ impl Run<'_> {
     }
 
     /// So many timers a second, all sent before the first is due.
-    async fn measure(&mut self, rate: u32, seconds: u32, kill: bool) -> Result<Sums, BenchError> {
+    async fn measure(
+        &mut self,
+        rate: u32,
+        seconds: u32,
+        kill: bool,
+        recall_percent: u8,
+    ) -> Result<Sums, BenchError> {
         let from = self.target.book.len();
         let count = i64::from(rate) * i64::from(seconds);
         let lead = LEAD + Duration::from_secs_f64(count as f64 / f64::from(SENDS));
@@ -183,6 +199,9 @@ impl Run<'_> {
             let seconds = lead.as_secs();
             return Err(BenchError::Timeout { what, seconds });
         }
+        let wanted_back = |n: &usize| n % 100 < usize::from(recall_percent);
+        let numbers = (from..self.target.book.len()).filter(wanted_back).collect();
+        let recalls = tokio::spawn(Arc::new(self.recaller()).run(numbers));
         wait_until(start + count * 500 / i64::from(rate)).await;
         if kill {
             self.kill_leader().await?;
@@ -192,9 +211,24 @@ impl Run<'_> {
         while self.target.book.missing(from) > 0 && Instant::now() < deadline {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        if recalls.await.is_err() {
+            return Err(BenchError::Usage("the recalls ended early".to_owned()));
+        }
         // What comes twice comes now.
         tokio::time::sleep(LEAD).await;
         Ok(self.target.book.sums(from))
+    }
+
+    fn recaller(&self) -> Recaller {
+        let brokers = self.cluster.brokers.iter();
+        Recaller {
+            client: Recaller::client(),
+            addrs: brokers.map(|b| b.addr.clone()).collect(),
+            set: self.set.clone(),
+            topic: self.target.topic.clone(),
+            run: self.target.run,
+            book: self.target.book.clone(),
+        }
     }
 
     async fn kill_leader(&mut self) -> Result<(), BenchError> {
@@ -212,7 +246,7 @@ impl Run<'_> {
     fn tell(&mut self, name: &str, sums: &Sums, may_repeat: bool) -> bool {
         println!("{}", sums.line(name));
         self.facts.insert(name.to_owned(), sums.json());
-        sums.early == 0 && sums.lost == 0 && (may_repeat || sums.duplicated == 0)
+        sums.early + sums.lost + sums.ghosts == 0 && (may_repeat || sums.duplicated == 0)
     }
 
     /// All replicas killed and started again; then one killed, emptied and started.
