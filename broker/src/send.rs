@@ -19,7 +19,7 @@ use raftmq_remoting::version;
 use crate::broker::{Broker, FAQ, now_ms, perm};
 use crate::call::Call;
 use crate::creation;
-use crate::names::{self, DLQ_PREFIX, RETRY_PREFIX};
+use crate::names::{self, RETRY_PREFIX};
 use crate::random::random_below;
 use crate::recall::{self, Wanted};
 use crate::send_batch;
