@@ -42,6 +42,11 @@ go_client() {
   "$INTEROP_HOME/interop-go" "$@"
 }
 
+python_client() {
+  [ -d "$INTEROP_HOME/python" ] || die "no $INTEROP_HOME/python; run $INTEROP_DIR/install first (Linux on x86-64 only)"
+  HOME="$TMP/home" PYTHONPATH="$INTEROP_HOME/python" PYTHONDONTWRITEBYTECODE=1 python3 "$INTEROP_DIR/python/interop.py" "$@"
+}
+
 # cluster_name: $CLUSTER, or the first one that the name server knows
 cluster_name() {
   if [ -z "${CLUSTER:-}" ]; then

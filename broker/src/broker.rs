@@ -26,9 +26,11 @@ use crate::forward::Forwarder;
 use crate::health::Standing;
 use crate::lock::QueueLocks;
 use crate::offset::OffsetCommits;
+use crate::recall::Recalls;
 use crate::register::Shown;
 use crate::retention::Retention;
 use crate::room::Room;
+use crate::send_store::UnderWay;
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::stats::Stats;
@@ -63,6 +65,10 @@ pub struct Broker {
     pub standing: Standing,
     /// Who takes pending timers; held while they are delivered or moved.
     pub timers: tokio::sync::Mutex<Claims>,
+    /// Requests to take timers back.
+    pub recalls: Recalls,
+    /// Sends that are not answered yet.
+    pub sends: UnderWay,
     /// Who ends or checks pending transactions.
     pub transactions: transaction::Claims,
     pub retention: Retention,
@@ -167,10 +173,17 @@ impl Broker {
             ProposeError::NoLeader | ProposeError::Stopped => call.refuse(crate::room::NO_LEADER),
             ProposeError::Busy => {
                 self.stats.send_busy.increment(1);
-                call.error(
-                    response::SYSTEM_BUSY,
-                    "[OVERLOAD]too many requests wait to be stored, start flow control",
-                )
+                call.error(response::SYSTEM_BUSY, crate::send_store::OVERLOAD)
+            }
+            ProposeError::Late => {
+                self.stats.send_busy.increment(1);
+                // As RocketMQ words it.
+                let remark = format!(
+                    "[TIMEOUT_CLEAN_QUEUE]broker busy, start flow control for a while, period in queue: {}ms, size of queue: {}",
+                    call.arrived.elapsed().as_millis(),
+                    self.sends.count()
+                );
+                call.error(response::SYSTEM_BUSY, remark)
             }
             ProposeError::NotEnoughInSync => call.error(
                 response::SERVICE_NOT_AVAILABLE,

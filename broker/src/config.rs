@@ -393,6 +393,8 @@ settings! {
     // ---- topics and groups ------------------------------------------------------------------------------------
     /// Whether a send to a missing topic creates it from TBW102. Default true.
     auto_create_topic: bool = "autoCreateTopicEnable", true;
+    /// Whether topics may have the attribute message.type=MIXED. Default false.
+    mixed_message_type: bool = "enableMixedMessageType", false;
     /// Whether a group is created when it is first used. Default true.
     auto_create_group: bool = "autoCreateSubscriptionGroup", true;
     /// Queues of TBW102, the most an auto-created topic gets. Default 8, from 1 to 1024.
@@ -428,6 +430,12 @@ settings! {
     timer_wheel: bool = "timerWheelEnable", true;
     /// Longest such delay, seconds. Default 259200 (three days), from 1 to ten years.
     timer_max_delay_s: i64 = "timerMaxDelaySec", 259_200, 1..=315_360_000;
+    /// Whether such messages can be taken back before their time (RECALL_MESSAGE). Default false.
+    recall: bool = "recallMessageEnable", false;
+    /// Whether that goes on when brokerPermission forbids writing. Default true.
+    recall_when_not_writable: bool = "allowRecallWhenBrokerNotWriteable", true;
+    /// Sends that are not answered yet; more are told to come back later (SYSTEM_BUSY). Default 200000, from 1 to a million.
+    send_capacity: usize = "sendThreadPoolQueueCapacity", 200_000, 1..=1_000_000;
 
     // ---- pulling ----------------------------------------------------------------------------------------------
     /// Whether pulls without a message wait for one. Default true; false: they wait shortPollingTimeMills.

@@ -15,7 +15,8 @@ use crate::broker::Broker;
 use crate::call::Call;
 use crate::{
     broker_admin, client_manager, connection_admin, group_admin, lock, message_admin, offset, pull,
-    raft_admin, retention, send, send_back, settings, stats_admin, topic_admin, transaction,
+    raft_admin, recall, retention, send, send_back, settings, stats_admin, topic_admin,
+    transaction,
 };
 
 /// Which replica may run a handler.
@@ -194,6 +195,7 @@ pub const TABLE: &[Entry] = &[
         group_admin::get,
     ),
     main_port(request::LITE_PULL_MESSAGE, Here, pull::pull),
+    entry(request::RECALL_MESSAGE, LeaderOnce, recall::recall),
     entry(request::RAFT_STATUS, Here, raft_admin::status),
     // They are passed on with a deadline of their own.
     entry(request::RAFT_TRANSFER_LEADER, Here, raft_admin::transfer),
@@ -283,6 +285,7 @@ mod tests {
             request::SEND_BATCH_MESSAGE,
             request::CONSUMER_SEND_MSG_BACK,
             request::END_TRANSACTION,
+            request::RECALL_MESSAGE,
             request::UPDATE_CONSUMER_OFFSET,
             request::UPDATE_AND_CREATE_TOPIC,
             request::UPDATE_AND_CREATE_TOPIC_LIST,

@@ -106,6 +106,13 @@ impl QueueLocks {
         }
     }
 
+    /// Whether anybody of the group holds a queue: its messages are consumed in order.
+    pub fn any_held(&self, group: &str, now: Instant) -> bool {
+        let table = self.table.lock();
+        let owners = table.groups.get(group);
+        owners.is_some_and(|owners| owners.values().any(|owner| !owner.expired(now)))
+    }
+
     /// Forgets expired locks.
     pub fn expire(&self, now: Instant) {
         let mut table = self.table.lock();

@@ -1,32 +1,31 @@
 //! Sending: SEND_MESSAGE, SEND_MESSAGE_V2 and SEND_BATCH_MESSAGE (10, 310, 320).
 //!
-//! Runs on the connection's read task up to the proposal; the answer is made on a raft thread when the entry is stored as
-//! the acknowledgement level asks. Checks come in RocketMQ's order with RocketMQ's codes. No task per send.
+//! Checks, in RocketMQ's order with RocketMQ's codes, and what the stored message looks like; [`crate::send_batch`] for batches. Runs on the connection's
+//! read task; [`crate::send_store`] proposes and answers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use raftmq_raft::{Short, Stored};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::body::{TopicConfig, TopicFilterType};
 use raftmq_remoting::codes::response;
-use raftmq_remoting::command::RemotingCommand;
-use raftmq_remoting::header::{SendMessageRequestHeader, SendMessageResponseHeader, extra};
+use raftmq_remoting::header::SendMessageRequestHeader;
 use raftmq_remoting::message::properties as prop;
-use raftmq_remoting::message::{NewMessage, batch, body_crc, offset_msg_id, sysflag, unique_id};
+use raftmq_remoting::message::{NewMessage, body_crc, sysflag, unique_id};
 use raftmq_remoting::version;
 
 use crate::broker::{Broker, FAQ, now_ms, perm};
 use crate::call::Call;
 use crate::creation;
-use crate::names::{self, DLQ_PREFIX, RETRY_PREFIX};
+use crate::names::{self, RETRY_PREFIX};
 use crate::random::random_below;
+use crate::recall::{self, Wanted};
+use crate::send_batch;
+use crate::send_store::{self, Send, bad_timer, refuse};
 use crate::stored_properties::{self, MAX_PROPERTIES, Timer, Wishes};
 use crate::transaction;
-
-/// Messages in one batch; a 4 MiB batch of the smallest useful messages stays below.
-pub const MAX_BATCH_MESSAGES: usize = 65_536;
 
 /// From this client version on (V3_4_9) the request's own maxReconsumeTimes counts.
 pub const VERSION_WITH_MAX_RECONSUME: i32 = 121;
@@ -60,29 +59,13 @@ pub fn send(broker: &Arc<Broker>, call: Call) {
     let prepared = check_queue(&header, &topic, call.client)
         .and_then(|queue_id| prepare(broker, &call, &header, &topic, queue_id));
     match prepared {
-        Ok(Prepared::Send(send)) => propose(broker, call, header.topic, send),
+        Ok(Prepared::Send(send)) => send_store::propose(broker, call, header.topic, send),
+        Ok(Prepared::TakeBack(send, wanted)) => {
+            send_store::take_back(broker, call, header.topic, send, wanted)
+        }
         Ok(Prepared::CreateFirst(config)) => creation::create_topic_then(broker, config, call),
         Err(refusal) => refuse(broker, call, refusal),
     }
-}
-
-/// Every answer to a send has these two; Java reads them without looking whether they are there.
-fn answer(broker: &Broker, code: i32) -> RemotingCommand {
-    RemotingCommand::response(code)
-        .with_ext(extra::MSG_REGION, &broker.config().region)
-        .with_ext(
-            extra::TRACE_ON,
-            if broker.config().trace_on {
-                "true"
-            } else {
-                "false"
-            },
-        )
-}
-
-fn refuse(broker: &Broker, call: Call, refusal: Refusal) {
-    let answer = answer(broker, refusal.code).with_remark(refusal.remark);
-    call.reply(answer);
 }
 
 enum Found {
@@ -170,23 +153,17 @@ fn check_queue(
     Ok(random_below(topic.write_queue_nums.max(1)))
 }
 
-/// What is proposed for one send.
-struct Send {
-    messages: Vec<NewMessage>,
-    /// The queue the client is told.
-    queue_id: i32,
-    /// The unique id of a single message.
-    transaction_id: Option<String>,
-    wait: bool,
-}
-
-enum Prepared {
+/// What becomes of a send that passed its checks.
+pub enum Prepared {
     Send(Send),
+    /// A message that takes another one back.
+    TakeBack(Send, Option<Wanted>),
     /// The dead letter topic does not exist yet.
     CreateFirst(TopicConfig),
 }
 
-fn too_big(broker: &Broker) -> Refusal {
+/// A body or properties beyond the limits, and other messages that RocketMQ words so.
+pub fn too_big(broker: &Broker) -> Refusal {
     let remark = format!(
         "the message is illegal, maybe msg body or properties length not matched. msg body length limit {}B, msg \
          properties length limit 32KB.",
@@ -216,8 +193,11 @@ fn prepare(
         .properties
         .as_ref()
         .map_or(&b""[..], |p| p.as_bytes());
+    if header.sys_flag & sysflag::INNER_BATCH != 0 {
+        return Err(too_big(broker));
+    }
     if header.batch {
-        prepare_batch(broker, call, header, sent, body, queue_id)
+        send_batch::prepare(broker, call, header, sent, body, queue_id)
     } else {
         prepare_single(broker, call, header, topic, sent, body, queue_id)
     }
@@ -233,6 +213,9 @@ fn prepare_single(
     queue_id: i32,
 ) -> Result<Prepared, Refusal> {
     let wishes = Wishes::read(sent);
+    if wishes.inner_batch {
+        return Err(too_big(broker));
+    }
     let reconsume_times = header.reconsume_times.unwrap_or(0);
     let dead = is_exhausted(broker, call, header, reconsume_times)?;
     let delay_level: i32 = match wishes.delay {
@@ -255,7 +238,9 @@ fn prepare_single(
         return Err(Refusal::new(response::NO_PERMISSION, remark));
     }
     let timer = match wishes.timer {
-        Some(timer) if delay_level <= 0 && !dead && !half => timer_of(broker, timer)?,
+        Some(timer) if delay_level <= 0 && !dead && !half => {
+            timer_of(broker, timer, wishes.takes_back.is_some())?
+        }
         _ => None,
     };
 
@@ -272,6 +257,7 @@ fn prepare_single(
     let mut drop: &[&str] = &[];
     let (mut target, mut target_queue, told_queue) = (header.topic.clone(), queue_id, queue_id);
     let (real_queue, deliver_at);
+    let (mut recall_handle, mut takes_back) = (None, None);
     if half {
         real_queue = queue_id.to_string();
         add.extend(transaction::half_properties(
@@ -308,14 +294,29 @@ fn prepare_single(
         ]);
         target = ByteStr::from_static(names::SCHEDULE);
         target_queue = level - 1;
+        drop = &[
+            prop::TIMER_DELAY_SEC,
+            prop::TIMER_DELAY_MS,
+            prop::TIMER_DELIVER_MS,
+        ];
     } else if let Some(at) = timer {
         real_queue = queue_id.to_string();
         deliver_at = at.to_string();
         add.extend([
             (prop::REAL_TOPIC, header.topic.as_str()),
             (prop::REAL_QID, real_queue.as_str()),
-            (prop::TIMER_OUT_MS, deliver_at.as_str()),
         ]);
+        match wishes.takes_back {
+            // Without a due time it is no timer itself.
+            Some(other) => takes_back = Some(Wanted::from_property(other, at)),
+            None => {
+                add.push((prop::TIMER_OUT_MS, deliver_at.as_str()));
+                if !header.topic.starts_with(RETRY_PREFIX) {
+                    let name = &broker.config().name;
+                    recall_handle = Some(recall::handle(&header.topic, name, at, unique_key));
+                }
+            }
+        }
         target = ByteStr::from_static(names::WHEEL_TIMER);
         target_queue = 0;
     }
@@ -340,16 +341,21 @@ fn prepare_single(
         properties,
     };
     let told_queue = if dead { target_queue } else { told_queue };
-    Ok(Prepared::Send(Send {
+    let send = Send {
         messages: vec![message],
         queue_id: told_queue,
         transaction_id,
+        recall_handle,
         wait: !wishes.no_wait,
-    }))
+    };
+    Ok(match takes_back {
+        Some(wanted) => Prepared::TakeBack(send, wanted),
+        None => Prepared::Send(send),
+    })
 }
 
-/// When a message with a timer of its own is due; None: now.
-fn timer_of(broker: &Broker, timer: Timer<'_>) -> Result<Option<i64>, Refusal> {
+/// When a message with a timer of its own is due; None: now, which is too late to take another one back.
+fn timer_of(broker: &Broker, timer: Timer<'_>, takes_back: bool) -> Result<Option<i64>, Refusal> {
     let config = broker.config();
     if !config.timer_wheel {
         let remark = "accurate timer message is not enabled, timerWheelEnable is false";
@@ -358,15 +364,9 @@ fn timer_of(broker: &Broker, timer: Timer<'_>) -> Result<Option<i64>, Refusal> {
     let now = now_ms();
     let most = config.timer_max_delay_s * 1000;
     match timer.deliver_at_ms(now) {
-        Some(at) if at <= now => Ok(None),
-        Some(at) if at - now <= most => Ok(Some(at)),
-        _ => {
-            let remark = format!(
-                "timer message illegal, the delay time should not be bigger than the max delay {most}ms; or if set del msg, \
-                 the delay time should be bigger than the current time"
-            );
-            Err(Refusal::new(response::MESSAGE_ILLEGAL, remark))
-        }
+        Some(at) if at <= now && !takes_back => Ok(None),
+        Some(at) if at > now && at - now <= most => Ok(Some(at)),
+        _ => Err(bad_timer(broker)),
     }
 }
 
@@ -391,144 +391,9 @@ fn is_exhausted(
         Some(own) if call.cmd.version >= VERSION_WITH_MAX_RECONSUME => own,
         _ => config.retry_max_times,
     };
-    Ok(reconsume_times > limit)
-}
-
-fn prepare_batch(
-    broker: &Arc<Broker>,
-    call: &Call,
-    header: &SendMessageRequestHeader,
-    sent: &[u8],
-    body: Bytes,
-    queue_id: i32,
-) -> Result<Prepared, Refusal> {
-    let name = header.topic.as_str();
-    if name.len() > names::MAX_TOPIC {
-        let remark = format!("message topic length too long {}", name.len());
-        return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
-    }
-    if name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX) {
-        let remark = format!("batch request does not support retry group {name}");
-        return Err(Refusal::new(response::MESSAGE_ILLEGAL, remark));
-    }
-    let wishes = Wishes::read(sent);
-    if wishes
-        .delay
-        .is_some_and(|d| d.parse::<i32>().is_ok_and(|level| level > 0))
-    {
-        return Err(too_big(broker));
-    }
-    if wishes.timer.is_some() {
-        return Err(too_big(broker));
-    }
-    if wishes.transaction || sysflag::transaction_type(header.sys_flag) != 0 {
-        let remark = format!(
-            "the broker[{}] sending transaction message is forbidden",
-            broker.config().ip1
-        );
-        return Err(Refusal::new(response::NO_PERMISSION, remark));
-    }
-    let items = batch::decode(body, MAX_BATCH_MESSAGES).map_err(|e| {
-        Refusal::new(
-            response::SYSTEM_ERROR,
-            format!("the batch cannot be read: {e}"),
-        )
-    })?;
-    if items.is_empty() {
-        return Err(Refusal::new(
-            response::MESSAGE_ILLEGAL,
-            "the batch is empty",
-        ));
-    }
-    let mut messages = Vec::with_capacity(items.len());
-    for item in items {
-        // The envelope's properties go to each message, as if they had been sent with it.
-        let mut all = Vec::with_capacity(item.properties.len() + sent.len() + 1);
-        all.extend_from_slice(&item.properties);
-        if !all.is_empty() && all.last() != Some(&2) {
-            all.push(2);
-        }
-        all.extend_from_slice(sent);
-        let properties = stored_properties::build(&broker.stamps, &all, &[], &[]);
-        if properties.len() > MAX_PROPERTIES {
-            return Err(too_big(broker));
-        }
-        messages.push(NewMessage {
-            topic: header.topic.clone(),
-            queue_id,
-            flag: item.flag,
-            sys_flag: header.sys_flag,
-            born_timestamp: header.born_timestamp,
-            born_host: call.client,
-            store_host: broker.store_host,
-            reconsume_times: header.reconsume_times.unwrap_or(0),
-            prepared_transaction_offset: 0,
-            body_crc: body_crc(&item.body),
-            body: item.body,
-            properties,
-        });
-    }
-    Ok(Prepared::Send(Send {
-        messages,
-        queue_id,
-        transaction_id: None,
-        wait: !wishes.no_wait,
-    }))
-}
-
-fn propose(broker: &Arc<Broker>, call: Call, topic: ByteStr, send: Send) {
-    let Send {
-        messages,
-        queue_id,
-        transaction_id,
-        wait,
-    } = send;
-    let bytes: usize = messages.iter().map(|m| m.body.len()).sum();
-    let count = messages.len() as u64;
-    let proposal = broker.proposal(&call, messages, wait);
-    let shared = broker.clone();
-    broker
-        .replica
-        .propose(proposal, move |result| match result {
-            Ok(kept) => {
-                shared.stats.stored(&topic, count, bytes as u64);
-                let answer = stored(&shared, &kept, queue_id, transaction_id);
-                call.reply(answer);
-            }
-            Err(e) => shared.failed(call, e),
-        });
-}
-
-fn stored(
-    broker: &Broker,
-    kept: &Stored,
-    queue_id: i32,
-    transaction_id: Option<String>,
-) -> RemotingCommand {
-    let placed = &kept.placed;
-    let mut msg_id = String::with_capacity(placed.len() * 33);
-    for p in placed {
-        if !msg_id.is_empty() {
-            msg_id.push(',');
-        }
-        msg_id.push_str(&offset_msg_id(broker.store_host, p.physical_offset));
-    }
-    let header = SendMessageResponseHeader {
-        msg_id,
-        queue_id,
-        queue_offset: placed.first().map_or(0, |p| p.queue_offset),
-        transaction_id,
-        batch_uniq_id: None,
-        recall_handle: None,
-    };
-    // All of these reach the application as a SendResult: the message is stored.
-    let code = match kept.short {
-        None => response::SUCCESS,
-        Some(Short::FlushDiskTimeout) => response::FLUSH_DISK_TIMEOUT,
-        Some(Short::FlushSlaveTimeout) => response::FLUSH_SLAVE_TIMEOUT,
-        Some(Short::SlaveNotAvailable) => response::SLAVE_NOT_AVAILABLE,
-    };
-    answer(broker, code).with_header(&header)
+    // An orderly consumer gives a message back only when it was tried often enough.
+    let in_order = || broker.locks.any_held(group, Instant::now());
+    Ok(reconsume_times > limit || in_order())
 }
 
 const _: () = assert!(version::CURRENT_VERSION >= VERSION_WITH_MAX_RECONSUME);

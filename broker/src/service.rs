@@ -266,6 +266,8 @@ fn make(
         stats: Stats::new(&config),
         standing: Default::default(),
         timers: Default::default(),
+        recalls: Default::default(),
+        sends: Default::default(),
         transactions: Default::default(),
         retention: Default::default(),
         stamps: Stamps::new(&config),

@@ -55,6 +55,10 @@ pub struct Wishes<'a> {
     pub transaction: bool,
     /// A time of its own, when one is asked for.
     pub timer: Option<Timer<'a>>,
+    /// `topic+id` of a timer message that is taken back.
+    pub takes_back: Option<&'a str>,
+    /// Says that it holds messages of its own, which only a queue of another kind could have.
+    pub inner_batch: bool,
 }
 
 /// A timer of arbitrary time. Where a message has several, RocketMQ's order decides, as here.
@@ -63,8 +67,6 @@ pub enum Timer<'a> {
     DeliverMs(&'a str),
     DelayMs(&'a str),
     DelaySec(&'a str),
-    /// Takes another one back: not available yet, so it is no legal timer.
-    Cancel,
 }
 
 impl<'a> Timer<'a> {
@@ -73,7 +75,6 @@ impl<'a> Timer<'a> {
             names::TIMER_DELIVER_MS => Some(Self::DeliverMs(value)),
             names::TIMER_DELAY_MS => Some(Self::DelayMs(value)),
             names::TIMER_DELAY_SEC => Some(Self::DelaySec(value)),
-            names::TIMER_DEL_UNIQKEY => Some(Self::Cancel),
             _ => None,
         }
     }
@@ -86,7 +87,6 @@ impl<'a> Timer<'a> {
             Self::DelaySec(text) => {
                 now_ms.checked_add(text.parse::<i64>().ok()?.checked_mul(1000)?)
             }
-            Self::Cancel => None,
         }
     }
 }
@@ -100,10 +100,9 @@ impl<'a> Wishes<'a> {
                 names::DELAY => wishes.delay = Some(value),
                 names::WAIT => wishes.no_wait = value.eq_ignore_ascii_case("false"),
                 names::TRAN_MSG => wishes.transaction = value.eq_ignore_ascii_case("true"),
-                names::TIMER_DELAY_SEC
-                | names::TIMER_DELAY_MS
-                | names::TIMER_DELIVER_MS
-                | names::TIMER_DEL_UNIQKEY => {
+                names::TIMER_DEL_UNIQKEY => wishes.takes_back = Some(value),
+                names::INNER_NUM => wishes.inner_batch = true,
+                names::TIMER_DELAY_SEC | names::TIMER_DELAY_MS | names::TIMER_DELIVER_MS => {
                     wishes.timer = wishes.timer.max(Timer::of(name, value));
                 }
                 _ => {}

@@ -32,8 +32,11 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// Pause after something went wrong.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Timers whose proposal in this term has no known outcome; the next term knows. Its lock is held from the moment timers
-/// are read until the outcome of their proposal, so that none is taken twice.
+/// Pause when all that is due is claimed: others may be due soon.
+const CLAIMED_PAUSE: Duration = Duration::from_millis(20);
+
+/// Timers whose proposal in this term has no known outcome (the next term knows), and those that are being taken back. Its lock is held from the
+/// moment timers are read until the outcome of their proposal, so that none is taken twice.
 #[derive(Default)]
 pub struct Claims {
     term: u64,
@@ -41,12 +44,14 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// To be called first, with the lock just taken.
-    pub fn enter(&mut self, term: u64) {
-        if self.term != term {
+    /// To be called first, with the lock just taken. False: a later term has begun.
+    #[must_use]
+    pub fn enter(&mut self, term: u64) -> bool {
+        if self.term < term {
             self.term = term;
             self.unknown.clear();
         }
+        self.term == term
     }
 
     pub fn is_unknown(&self, key: &TimerKey) -> bool {
@@ -57,10 +62,21 @@ impl Claims {
         self.unknown.extend(keys);
     }
 
-    /// Forgets what is no longer pending among those before `position`, which are all in `pending`.
-    pub fn settle_before(&mut self, position: u64, pending: &BTreeSet<TimerKey>) {
-        self.unknown
-            .retain(|k| k.physical_offset as u64 >= position || pending.contains(k));
+    /// Gives up timers that were added in this term: their proposal had an outcome.
+    pub fn release(&mut self, term: u64, keys: &[TimerKey]) {
+        if self.term == term {
+            self.unknown.retain(|key| !keys.contains(key));
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<TimerKey> {
+        self.unknown.iter().copied().collect()
+    }
+
+    /// Forgets those of [`Self::all`] that are not among `pending`.
+    pub fn settle(&mut self, pending: Vec<TimerKey>) {
+        self.unknown = pending.into_iter().collect();
     }
 
     /// Forgets what is no longer pending among those due: `due` are the first `limit` of them.
@@ -107,11 +123,13 @@ fn leads_in(broker: &Broker, term: u64) -> bool {
 async fn lead(broker: &Arc<Broker>, term: u64) {
     while leads_in(broker, term) {
         let mut claims = broker.timers.lock().await;
-        claims.enter(term);
+        if !claims.enter(term) {
+            return;
+        }
         let limit = MAX_BATCH + claims.unknown.len();
         let now = now_ms();
         let state = broker.state().clone();
-        let due = blocking(move || state.due_timers(now, limit)).await;
+        let due = blocking(move || state.timers().due(now, limit)).await;
         let mut due = match due {
             Some(Ok(due)) => due,
             Some(Err(e)) => {
@@ -134,7 +152,9 @@ async fn lead(broker: &Arc<Broker>, term: u64) {
         match delivered {
             Some(true) => {}
             None if found == 0 => sleep(broker).await,
-            _ => tokio::time::sleep(PAUSE).await,
+            // What is being taken back is gone in a moment.
+            None => tokio::time::sleep(CLAIMED_PAUSE).await,
+            Some(false) => tokio::time::sleep(PAUSE).await,
         }
     }
 }
@@ -324,7 +344,7 @@ pub fn copy(
 async fn sleep(broker: &Arc<Broker>) {
     let changed = broker.signals.timers.notified();
     let state = broker.state().clone();
-    let next = blocking(move || state.next_timer_ms()).await;
+    let next = blocking(move || state.timers().next_ms()).await;
     let wait = match next {
         Some(Ok(Some(at))) => {
             Duration::from_millis(at.saturating_sub(now_ms()).max(1) as u64).min(MAX_SLEEP)
@@ -351,7 +371,7 @@ mod tests {
     #[test]
     fn an_unknown_outcome_is_kept_until_the_timer_is_seen_gone() {
         let mut claims = Claims::default();
-        claims.enter(3);
+        assert!(claims.enter(3));
         claims.add_unknown(vec![key(1), key(2), key(5), key(9)]);
         // 1 is gone, 2 pends, 5 is beyond what was looked at, 9 is not due.
         claims.settle_due(&[key(2), key(3)], 8, 2);
@@ -362,11 +382,18 @@ mod tests {
         // With room left in the answer, all that is due was looked at.
         claims.settle_due(&[key(2), key(3)], 8, 4);
         assert!(!claims.is_unknown(&key(5)) && claims.is_unknown(&key(9)));
-        claims.settle_before(90, &BTreeSet::new());
+        assert_eq!(claims.all(), [key(2), key(9)]);
+        claims.settle(vec![key(9)]);
         assert!(!claims.is_unknown(&key(2)) && claims.is_unknown(&key(9)));
-        claims.enter(3);
-        assert!(claims.is_unknown(&key(9)));
-        claims.enter(4);
+        assert!(claims.enter(3) && claims.is_unknown(&key(9)));
+        claims.add_unknown(vec![key(7)]);
+        claims.release(3, &[key(7)]);
+        assert!(!claims.is_unknown(&key(7)) && claims.is_unknown(&key(9)));
+        assert!(claims.enter(4));
         assert!(!claims.is_unknown(&key(9)), "the next term knows");
+        claims.add_unknown(vec![key(9)]);
+        assert!(!claims.enter(3), "too late");
+        claims.release(3, &[key(9)]);
+        assert!(claims.is_unknown(&key(9)));
     }
 }

@@ -5,7 +5,7 @@
 //! and only in the master's own term, as a delivery is ([`crate::timer`]): one of the two pends at any moment. Consumers
 //! see nothing of it.
 
-use std::collections::BTreeSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,41 +18,44 @@ use crate::broker::Broker;
 use crate::timer::{self, Claims, Due, MAX_BATCH, blocking};
 
 /// Deliveries wait while timers are moved: no longer than this at a time.
-const HOLD: Duration = Duration::from_millis(300);
-
-/// How a round of moving ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moved {
-    /// No timer is left below.
-    All,
-    /// Some were moved, more are left.
-    Some,
-    /// Nothing can be moved now.
-    Nothing,
-}
+const HOLD: Duration = Duration::from_millis(40);
 
 /// Moves every pending timer before `position`; false when some are left and have to be tried again later.
 pub async fn move_all(broker: &Arc<Broker>, term: u64, position: u64) -> bool {
     loop {
-        match move_some(broker, term, position).await {
-            Moved::All => return true,
-            Moved::Some => tokio::task::yield_now().await,
-            Moved::Nothing => return false,
+        let Some(pending) = pending_before(broker, position).await else {
+            return false;
+        };
+        if pending.is_empty() {
+            return true;
+        }
+        let count = pending.len();
+        let moved = move_these(broker, term, pending).await;
+        if moved > 0 {
+            tracing::info!(
+                moved,
+                position,
+                "pending timers were moved to the log's end"
+            );
+        }
+        if moved < count {
+            return false;
         }
     }
 }
 
-/// Pending timers that hold the log before `position`: those whose message is still there.
-pub async fn pending_before(broker: &Arc<Broker>, position: u64) -> Option<BTreeSet<TimerKey>> {
+/// Pending timers that hold the log before `position`: those whose message is still there, the first in the log first.
+pub async fn pending_before(broker: &Arc<Broker>, position: u64) -> Option<Vec<TimerKey>> {
     let state = broker.state().clone();
     let start = broker.replica.log_range().0;
-    let found = blocking(move || state.timers_before(position)).await?;
-    match found {
-        Ok(keys) => Some(
-            keys.into_iter()
-                .filter(|key| key.physical_offset >= start)
-                .collect(),
-        ),
+    let found = blocking(move || {
+        let mut keys = state.timers().before(position)?;
+        keys.retain(|key| key.physical_offset >= start);
+        keys.sort_unstable_by_key(|key| key.physical_offset);
+        Ok::<_, raftmq_store::StoreError>(keys)
+    });
+    match found.await? {
+        Ok(keys) => Some(keys),
         Err(e) => {
             tracing::error!(error = %e, "pending timers cannot be read");
             None
@@ -60,41 +63,49 @@ pub async fn pending_before(broker: &Arc<Broker>, position: u64) -> Option<BTree
     }
 }
 
-async fn move_some(broker: &Arc<Broker>, term: u64, position: u64) -> Moved {
-    let mut claims = broker.timers.lock().await;
-    claims.enter(term);
-    let Some(pending) = pending_before(broker, position).await else {
-        return Moved::Nothing;
-    };
-    claims.settle_before(position, &pending);
-    if pending.is_empty() {
-        return Moved::All;
-    }
-    let mut left: Vec<TimerKey> = pending
-        .into_iter()
-        .filter(|key| !claims.is_unknown(key))
-        .collect();
-    let since = Instant::now();
+/// How many of these are moved or not pending any more; it ends early when something goes wrong.
+async fn move_these(broker: &Arc<Broker>, term: u64, timers: Vec<TimerKey>) -> usize {
+    let mut left = VecDeque::from(timers);
     let mut moved = 0;
-    while !left.is_empty() && since.elapsed() < HOLD {
-        let batch: Vec<TimerKey> = left.iter().take(MAX_BATCH).copied().collect();
-        let Some(done) = move_batch(broker, term, batch, &mut claims).await else {
-            break;
+    while !left.is_empty() {
+        let mut claims = broker.timers.lock().await;
+        if !claims.enter(term) {
+            return moved;
+        }
+        let Some(pending) = still_pending(broker, claims.all()).await else {
+            return moved;
         };
-        moved += done.len();
-        left.retain(|key| !done.contains(key));
-    }
-    match moved {
-        0 => Moved::Nothing,
-        count => {
-            tracing::info!(
-                count,
-                position,
-                "pending timers were moved to the log's end"
-            );
-            Moved::Some
+        claims.settle(pending);
+        let since = Instant::now();
+        while !left.is_empty() && since.elapsed() < HOLD {
+            let batch: Vec<_> = left.drain(..left.len().min(MAX_BATCH)).collect();
+            let taken = batch.len();
+            let Some(mut pending) = still_pending(broker, batch).await else {
+                return moved;
+            };
+            let gone = taken - pending.len();
+            pending.retain(|key| !claims.is_unknown(key));
+            if pending.is_empty() {
+                moved += gone;
+                continue;
+            }
+            let Some(done) = move_batch(broker, term, pending.clone(), &mut claims).await else {
+                return moved + gone;
+            };
+            moved += gone + done.len();
+            // What did not fit into one proposal is next.
+            let rest = pending.iter().rev().filter(|key| !done.contains(key));
+            rest.for_each(|key| left.push_front(*key));
         }
     }
+    moved
+}
+
+async fn still_pending(broker: &Arc<Broker>, keys: Vec<TimerKey>) -> Option<Vec<TimerKey>> {
+    let state = broker.state().clone();
+    blocking(move || state.timers().still_pending(keys).ok())
+        .await
+        .flatten()
 }
 
 /// Moves one proposal's worth; which ones. `None` when none could be.
@@ -103,7 +114,7 @@ async fn move_batch(
     term: u64,
     timers: Vec<TimerKey>,
     claims: &mut Claims,
-) -> Option<BTreeSet<TimerKey>> {
+) -> Option<HashSet<TimerKey>> {
     let shared = broker.clone();
     let batch = blocking(move || timer::read_batch(&shared, timers, again)).await?;
     if batch.keys.is_empty() {

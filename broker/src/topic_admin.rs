@@ -88,7 +88,9 @@ fn wanted(broker: &Broker, header: CreateTopicRequestHeader) -> Result<TopicConf
     check(broker, &config)?;
     let current = broker.state().topic(&config.topic_name);
     let text = header.attributes.as_deref().unwrap_or("");
-    config.attributes = topic_attributes::alter(current.as_ref().map(|c| &c.attributes), text)?;
+    let mixed = broker.config().mixed_message_type;
+    config.attributes =
+        topic_attributes::alter(current.as_ref().map(|c| &c.attributes), text, mixed)?;
     Ok(config)
 }
 
@@ -116,7 +118,9 @@ pub fn put_list(broker: &Arc<Broker>, call: Call) {
     for mut config in body.topic_config_list {
         let current = broker.state().topic(&config.topic_name);
         let checked = check(broker, &config).and_then(|()| {
-            topic_attributes::from_map(current.as_ref().map(|c| &c.attributes), &config.attributes)
+            let mixed = broker.config().mixed_message_type;
+            let current = current.as_ref().map(|c| &c.attributes);
+            topic_attributes::from_map(current, &config.attributes, mixed)
         });
         match checked {
             Ok(attributes) => config.attributes = attributes,

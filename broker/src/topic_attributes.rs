@@ -83,7 +83,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, Option<String>>, Refusal> {
     Ok(changes)
 }
 
-fn check(kind: &Kind, value: &str) -> Result<(), Refusal> {
+fn check(kind: &Kind, value: &str, mixed: bool) -> Result<(), Refusal> {
     match kind.values {
         Values::OneOf(all) if !all.contains(&value) => {
             Err(bad(format!("value is not in set: {all:?}")))
@@ -91,7 +91,7 @@ fn check(kind: &Kind, value: &str) -> Result<(), Refusal> {
         Values::Number if value.parse::<i64>().is_ok_and(|n| n >= -1) => Ok(()),
         Values::Number => Err(bad(format!("value is not a number from -1: {value}"))),
         Values::OneOf(_) => match (kind.key, value) {
-            ("message.type", "MIXED") => Err(Refusal::new(
+            ("message.type", "MIXED") if !mixed => Err(Refusal::new(
                 response::INVALID_PARAMETER,
                 "MIXED message type is not supported.",
             )),
@@ -106,10 +106,11 @@ fn check(kind: &Kind, value: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Applies a request's text to a topic's attributes; None: the topic is being created.
+/// Applies a request's text to a topic's attributes; None: the topic is being created. `mixed`: message.type=MIXED is allowed.
 pub fn alter(
     current: Option<&BTreeMap<String, String>>,
     text: &str,
+    mixed: bool,
 ) -> Result<BTreeMap<String, String>, Refusal> {
     let changes = parse(text)?;
     let mut result = current.cloned().unwrap_or_default();
@@ -129,7 +130,7 @@ pub fn alter(
         }
         match value {
             Some(value) => {
-                check(kind, &value)?;
+                check(kind, &value, mixed)?;
                 result.insert(key, value);
             }
             None if result.remove(&key).is_none() => {
@@ -145,6 +146,7 @@ pub fn alter(
 pub fn from_map(
     current: Option<&BTreeMap<String, String>>,
     map: &BTreeMap<String, String>,
+    mixed: bool,
 ) -> Result<BTreeMap<String, String>, Refusal> {
     let plain = |key: &str| key.trim_start_matches(['+', '-']).to_owned();
     // What does not change needs no permission to change.
@@ -160,7 +162,7 @@ pub fn from_map(
             }
         })
         .collect();
-    alter(current, &text.join(","))
+    alter(current, &text.join(","), mixed)
 }
 
 #[cfg(test)]
@@ -168,7 +170,7 @@ mod tests {
     use super::*;
 
     fn fails(current: Option<&BTreeMap<String, String>>, text: &str) -> String {
-        alter(current, text)
+        alter(current, text, false)
             .err()
             .map(|r| r.remark)
             .unwrap_or_default()
@@ -176,11 +178,11 @@ mod tests {
 
     #[test]
     fn create_and_change() {
-        let made = alter(None, "+message.type=FIFO,+reserve.time=5")
+        let made = alter(None, "+message.type=FIFO,+reserve.time=5", false)
             .ok()
             .unwrap();
         assert_eq!(made["message.type"], "FIFO");
-        let changed = alter(Some(&made), "+message.type=NORMAL,-reserve.time")
+        let changed = alter(Some(&made), "+message.type=NORMAL,-reserve.time", false)
             .ok()
             .unwrap();
         assert_eq!(changed.len(), 1);
@@ -216,6 +218,7 @@ mod tests {
             fails(None, "+message.type=MIXED"),
             "MIXED message type is not supported."
         );
+        assert!(alter(None, "+message.type=MIXED", true).is_ok());
         assert!(fails(None, "+queue.type=BatchCQ").contains("not supported"));
     }
 }

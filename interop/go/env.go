@@ -83,18 +83,25 @@ func (e *env) close() {
 
 // producer starts a producer.
 func (e *env) producer() rocketmq.Producer {
-	p, err := rocketmq.NewProducer(
-		producer.WithNameServer(namesrv()),
-		producer.WithGroupName(e.name("producer")),
-		producer.WithInstanceName(instance()),
-		producer.WithSendMsgTimeout(10*time.Second),
-		producer.WithRetry(2),
-		producer.WithQueueSelector(producer.NewRoundRobinQueueSelector()),
-	)
+	return e.producerWith(producer.NewRoundRobinQueueSelector())
+}
+
+func (e *env) producerWith(selector producer.QueueSelector) rocketmq.Producer {
+	p, err := rocketmq.NewProducer(append(e.producerOptions(), producer.WithQueueSelector(selector))...)
 	check(err == nil, "new producer: %v", err)
 	check(p.Start() == nil, "the producer does not start")
 	e.closing(p.Shutdown)
 	return p
+}
+
+func (e *env) producerOptions() []producer.Option {
+	return []producer.Option{
+		producer.WithNameServer(namesrv()),
+		producer.WithGroupName(e.name("producer")),
+		producer.WithInstanceName(instance()),
+		producer.WithSendMsgTimeout(10 * time.Second),
+		producer.WithRetry(2),
+	}
 }
 
 // topic makes a topic by a send to it: the Go client has no other way that needs no broker address.
@@ -113,15 +120,20 @@ type handler func(context.Context, ...*primitive.MessageExt) (consumer.ConsumeRe
 
 // push starts a push consumer from the first offset.
 func (e *env) push(group, topic, tags string, h handler) rocketmq.PushConsumer {
-	c, err := rocketmq.NewPushConsumer(
+	return e.pushWith(group, topic, consumer.MessageSelector{Type: consumer.TAG, Expression: tags}, h)
+}
+
+// pushWith is push with any selector and options.
+func (e *env) pushWith(group, topic string, selector consumer.MessageSelector, h handler, more ...consumer.Option) rocketmq.PushConsumer {
+	c, err := rocketmq.NewPushConsumer(append([]consumer.Option{
 		consumer.WithNameServer(namesrv()),
 		consumer.WithGroupName(group),
 		consumer.WithInstance(instance()),
 		consumer.WithConsumerModel(consumer.Clustering),
 		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset),
-	)
+	}, more...)...)
 	check(err == nil, "new consumer: %v", err)
-	err = c.Subscribe(topic, consumer.MessageSelector{Type: consumer.TAG, Expression: tags}, h)
+	err = c.Subscribe(topic, selector, h)
 	check(err == nil, "subscribe: %v", err)
 	err = c.Start()
 	check(err == nil, "the consumer does not start: %v", err)

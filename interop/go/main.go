@@ -27,6 +27,10 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{"retry", retry},
+	{"delay", delay},
+	{"transactions", transactions},
+	{"orderly", orderly},
+	{"sql", sql},
 	{"sends", sends},
 	{"clustering", clustering},
 	{"tags", tags},

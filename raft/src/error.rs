@@ -16,6 +16,9 @@ pub enum ProposeError {
     /// Nothing is stored; too much waits already.
     #[error("too many requests wait for the log")]
     Busy,
+    /// Nothing is stored; it waited for the log beyond its deadline, and who sent it has given up.
+    #[error("it waited too long for the log")]
+    Late,
     /// Nothing is stored; the term is not the one asked for.
     #[error("the term has changed")]
     WrongTerm,

@@ -69,7 +69,7 @@ pub struct Proposal {
     pub ack: Option<AckLevel>,
     /// Refuse unless this replica leads in this term.
     pub only_term: Option<u64>,
-    /// Latest time at which waiting for a leader makes sense.
+    /// Latest time at which waiting for a leader, or for the log, makes sense.
     pub deadline: Instant,
 }
 
@@ -409,10 +409,20 @@ impl Proposer {
     /// Everything that waits and fits, as one entry. Proposals bound to a term share an entry only with their like.
     fn next_entry(self: &Arc<Self>) -> Option<(Proposed, Option<u64>)> {
         let mut taken: Vec<Pending> = Vec::new();
+        let mut late: Vec<Pending> = Vec::new();
         let mut size = HEADER_LEN;
         let term = {
             let mut queue = self.queue.lock();
-            let term = queue.waiting.front()?.proposal.only_term;
+            let now = clock::now();
+            let is_late = |p: &Pending| p.proposal.deadline <= now;
+            while queue.waiting.front().is_some_and(is_late) {
+                if let Some(first) = queue.waiting.pop_front() {
+                    queue.bytes -= first.size;
+                    late.push(first);
+                }
+            }
+            let term = queue.waiting.front().map(|p| p.proposal.only_term);
+            let term = term.flatten();
             while let Some(next) = queue.waiting.front() {
                 let full = size + next.size > BATCH_BYTES.min(self.limits.max_entry)
                     || taken.len() >= BATCH_REQUESTS;
@@ -427,6 +437,11 @@ impl Proposer {
             }
             term
         };
+        late.into_iter()
+            .for_each(|p| (p.done)(Err(ProposeError::Late)));
+        if taken.is_empty() {
+            return None;
+        }
         let mut draft = Draft::new(size);
         let mut proposals = Vec::with_capacity(taken.len());
         let mut rest = taken.into_iter();
@@ -461,5 +476,42 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waited_beyond_its_deadline_is_not_stored() {
+        let limits = Limits {
+            waiting_bytes: 1 << 20,
+            waiting_room: Duration::from_secs(1),
+            ack_timeout: Duration::from_secs(1),
+            max_entry: 1 << 20,
+        };
+        let lease = Arc::new(Lease::new(Duration::from_secs(1)));
+        let proposer = Proposer::new(AckLevel::Majority, limits, lease);
+        let results = Arc::new(Mutex::new(Vec::new()));
+        let now = clock::now();
+        for deadline in [now, now + Duration::from_secs(60), now] {
+            let proposal = Proposal {
+                messages: Vec::new(),
+                commands: vec![Command::TimerDone { keys: Vec::new() }],
+                ack: None,
+                only_term: None,
+                deadline,
+            };
+            let results = results.clone();
+            let done = move |result| results.lock().push(result);
+            proposer.propose(proposal, Box::new(done));
+        }
+        assert!(proposer.next_entry().is_some(), "the one with time left");
+        // The last one was behind it, and went with it.
+        assert!(matches!(results.lock()[..], [Err(ProposeError::Late)]));
+        assert!(proposer.next_entry().is_none());
+        let queue = proposer.queue.lock();
+        assert_eq!((queue.bytes, queue.waiting.len()), (0, 0));
     }
 }

@@ -26,7 +26,7 @@ pub struct OffsetCommit {
 }
 
 /// A pending timer: a message in SCHEDULE_TOPIC_XXXX and when it is due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TimerKey {
     /// Milliseconds since the epoch.
     #[serde(rename = "at")]

@@ -23,6 +23,7 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 pub mod time_index;
+pub mod timers;
 pub mod vfs;
 
 pub use command::{Command, OffsetCommit, PendingTransaction, TimerKey};

@@ -24,6 +24,7 @@ use crate::key_index::KeyIndex;
 use crate::kv::{Batch, Family, Kv};
 use crate::snapshots::{Header as SnapshotHeader, Item, Pending, Reader, Snapshots};
 use crate::state::{State, Touched};
+use crate::timers;
 
 const APPLIED: &[u8] = b"applied";
 const MEMBERSHIP: &[u8] = b"membership";
@@ -313,7 +314,8 @@ impl Machine {
                 deliver_at_ms,
                 physical_offset,
             };
-            self.batch.put(Family::Timers, key.encode(), []);
+            let value = timers::value_of(&view);
+            self.batch.put(Family::Timers, key.encode(), value);
             effects.touched.timers = true;
         }
         if view.topic() == HALF_TOPIC {
@@ -425,6 +427,7 @@ impl Machine {
             serde_json::to_vec(&applied).map_err(|e| StoreError::Metadata(e.to_string()))?;
         self.batch.put(Family::Meta, APPLIED, value);
         self.parts.kv.write(&self.batch)?;
+        self.parts.state.timers().written(&self.batch);
         self.batch = Batch::default();
         self.unsaved = 0;
         Ok(())

@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 
 pub use raftmq_remoting::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
 
-use crate::command::{Command, OffsetCommit, PendingTransaction, TimerKey};
+use crate::command::{Command, OffsetCommit, PendingTransaction};
 use crate::error::{Result, StoreError};
 use crate::kv::{self, Batch, Family, Kv};
+use crate::timers::Timers;
 
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
 
@@ -47,6 +48,7 @@ pub struct State {
     offsets: RwLock<Map<String, GroupOffsets>>,
     kv_config: RwLock<Map<(String, String), String>>,
     trim_to: AtomicU64,
+    timers: Timers,
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
@@ -94,6 +96,7 @@ impl State {
             offsets: RwLock::default(),
             kv_config: RwLock::default(),
             trim_to: AtomicU64::new(0),
+            timers: Timers::new(kv),
         };
         state.reload()?;
         Ok(state)
@@ -160,6 +163,7 @@ impl State {
         *self.groups.write() = groups;
         *self.offsets.write() = offsets;
         *self.kv_config.write() = kv_config;
+        self.timers.reset();
         Ok(())
     }
 
@@ -168,18 +172,9 @@ impl State {
         self.trim_to.load(Ordering::Acquire)
     }
 
-    /// Pending timers whose message lies before a position. Reads every timer: not for async threads.
-    ///
-    /// # Errors
-    /// [`StoreError::Metadata`].
-    pub fn timers_before(&self, position: u64) -> Result<Vec<TimerKey>> {
-        let mut found = Vec::new();
-        kv::for_each(self.kv.as_ref(), Family::Timers, |key, _| {
-            let key = TimerKey::decode(key);
-            found.extend(key.filter(|key| (key.physical_offset as u64) < position));
-            Ok(())
-        })?;
-        Ok(found)
+    /// Pending timers.
+    pub fn timers(&self) -> &Timers {
+        &self.timers
     }
 
     /// One topic.
@@ -256,28 +251,6 @@ impl State {
             .read()
             .get(&(namespace.to_owned(), key.to_owned()))
             .cloned()
-    }
-
-    /// Timers due at `now_ms`, earliest first. Reads the metadata store: not for async threads.
-    ///
-    /// # Errors
-    /// [`StoreError::Metadata`].
-    pub fn due_timers(&self, now_ms: i64, limit: usize) -> Result<Vec<TimerKey>> {
-        let pairs = self.kv.scan(Family::Timers, &[], limit)?;
-        let keys = pairs.iter().filter_map(|(key, _)| TimerKey::decode(key));
-        Ok(keys.take_while(|key| key.deliver_at_ms <= now_ms).collect())
-    }
-
-    /// When the earliest timer is due, milliseconds since the epoch. Reads the metadata store.
-    ///
-    /// # Errors
-    /// [`StoreError::Metadata`].
-    pub fn next_timer_ms(&self) -> Result<Option<i64>> {
-        let first = self.kv.scan(Family::Timers, &[], 1)?;
-        Ok(first
-            .first()
-            .and_then(|(key, _)| TimerKey::decode(key))
-            .map(|key| key.deliver_at_ms))
     }
 
     /// A transaction that has not ended, by where its half message lies. Reads the metadata store.

@@ -67,3 +67,21 @@ async fn bad_lock_requests_are_refused() {
         1
     );
 }
+
+/// An orderly consumer gives up a message that it tried often enough: there is nothing to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_orderly_group_gives_up_is_a_dead_letter() {
+    let broker = TestBroker::start().await;
+    broker.send("T", "x").await;
+    let back = crate::harness::Send::to("%RETRY%G")
+        .with("j", "1")
+        .properties(&[("DELAY", "4")]);
+    assert_eq!(broker.client.invoke(back.command()).await.code, 0);
+    let answer = broker
+        .client
+        .ask_with(request::LOCK_BATCH_MQ, &[], body("c1", &[0]));
+    assert_eq!(answer.await.code, 0);
+    let answer = broker.client.invoke(back.body("given up").command()).await;
+    assert_eq!(answer.code, 0);
+    assert_eq!(broker.bodies("%DLQ%G", 0, 1).await, ["given up"]);
+}

@@ -13,6 +13,7 @@ mod long_polling;
 mod offsets;
 mod pulls;
 mod queries;
+mod recall;
 mod registration;
 mod replicas;
 mod restart;

@@ -200,6 +200,18 @@ async fn bad_sends_are_refused_with_rocketmqs_codes() {
             "timer message illegal",
         ),
         (
+            "an inner batch",
+            Send::to("T").with("f", "128"),
+            13,
+            "the message is illegal",
+        ),
+        (
+            "messages of its own",
+            Send::to("T").properties(&[("INNER_NUM", "2")]),
+            13,
+            "the message is illegal",
+        ),
+        (
             "prepared",
             Send::to("T").with("f", "4"),
             16,
@@ -291,4 +303,39 @@ async fn a_broker_may_be_read_only() {
     let broker = TestBroker::start_with(|c| c.permission = 4).await;
     let answer = broker.client.invoke(Send::to("T").command()).await;
     assert_eq!(answer.code, 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_sends_at_once_are_told_to_come_later() {
+    let broker = TestBroker::start_with(|c| c.send_capacity = 4).await;
+    broker.send("T", "first").await;
+    let answers = (0..256).map(|_| {
+        let client = broker.another_client();
+        tokio::spawn(async move { client.invoke(Send::to("T").command()).await })
+    });
+    let answers: Vec<_> = answers.collect();
+    let mut stored = 1;
+    let mut refused = 0;
+    for answer in answers {
+        let answer = answer.await.unwrap();
+        match answer.code {
+            0 => stored += 1,
+            code => {
+                assert_eq!(
+                    (code, remark(&answer)),
+                    (2, "[OVERLOAD]system busy, start flow control for a while")
+                );
+                refused += 1;
+            }
+        }
+    }
+    assert!(
+        refused > 0 && stored > 4,
+        "{stored} stored, {refused} refused"
+    );
+    let end = [("topic", "T"), ("queueId", "0")];
+    let answer = broker.client.ask(request::GET_MAX_OFFSET, &end).await;
+    let offset = answer.ext.get("offset").map(str::to_owned);
+    assert_eq!(offset, Some(stored.to_string()), "refused is not stored");
+    broker.send("T", "last").await;
 }

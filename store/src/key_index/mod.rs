@@ -20,6 +20,7 @@ mod state;
 mod tests;
 mod write;
 
+pub(crate) use format::key_hash;
 pub use rebuild::GapBuilder;
 
 use std::ops::ControlFlow;

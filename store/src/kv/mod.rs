@@ -25,7 +25,8 @@ pub enum Family {
     Offsets,
     /// `namespace \0 key` → value.
     KvConfig,
-    /// `deliver_at_ms physical_offset`, big-endian → empty: delayed messages by due time.
+    /// `deliver_at_ms physical_offset`, big-endian → hash of topic and unique id of a timer of arbitrary time, otherwise empty: delayed
+    /// messages by due time.
     Timers,
     /// `physical_offset` of a half message, big-endian → how often it was asked about and since when it lies there.
     Transactions,

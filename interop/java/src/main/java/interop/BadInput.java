@@ -11,6 +11,7 @@ import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendStatus;
 import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
@@ -45,6 +46,12 @@ final class BadInput implements Scenario {
         Message properties = new Message(topic, one);
         properties.putUserProperty("long", "x".repeat(40_000));
         a.of("send: properties too long", "MQBrokerException 13", () -> p.send(properties));
+        Message far = new Message(topic, one);
+        MessageAccessor.putProperty(far, "TIMER_DELAY_SEC", "320000000");
+        a.of("send: timer too far ahead", "MQBrokerException 13", () -> p.send(far));
+        Message never = new Message(topic, one);
+        MessageAccessor.putProperty(never, "TIMER_DELIVER_MS", "tomorrow");
+        a.of("send: timer without a time", "MQBrokerException 13", () -> p.send(never));
         a.of("send: system topic", "MQClientException -1", () -> p.send(new Message("SCHEDULE_TOPIC_XXXX", one)));
         List<Message> batch = new ArrayList<>();
         for (int i = 0; i < 5; i++) {

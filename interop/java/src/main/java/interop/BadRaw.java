@@ -41,6 +41,11 @@ final class BadRaw implements Scenario {
         raw.send("send: forbidden system topic", "16", broker, send("SCHEDULE_TOPIC_XXXX"), one);
         raw.send("send: empty body", "1|13", broker, send(topic), new byte[0]);
         raw.send("send: broken batch", "1|13", broker, with(send(topic), "batch", "true"), new byte[] {0, 0, 0, 100, 1, 2, 3});
+        raw.send("send: batch to a retry topic", "13", broker, with(send("%RETRY%interop-raw"), "batch", "true"), new byte[] {0, 0, 0, 100, 1, 2, 3});
+        raw.send("send: an inner batch", "13", broker, with(send(topic), "sysFlag", "128"), one);
+        raw.send("send: inner messages without being one", "13", broker, with(send(topic), "properties", "INNER_NUM\u00012\u0002"), one);
+        raw.send("send: properties over 32 KiB", "13", broker, with(send(topic), "properties", "k\u0001" + "x".repeat(32_800) + "\u0002"), one);
+        raw.send("send: a level that is no number", "1", broker, with(send(topic), "properties", "DELAY\u0001x\u0002"), one);
         raw.call("unknown request code", "3", broker, 9999, Map.of(), null);
         raw.call("unknown request code, name server", "3", namesrv, 9999, Map.of(), null);
         raw.call("pull: no fields", "1", broker, PULL_MESSAGE, Map.of(), null);

@@ -32,6 +32,8 @@ public final class Interop {
         SCENARIOS.put("transactions", new Transactions());
         SCENARIOS.put("delay", new Delay());
         SCENARIOS.put("timers", new Timers());
+        SCENARIOS.put("recall", new Recall());
+        SCENARIOS.put("ordered", new Ordered());
         SCENARIOS.put("clustering", new Clustering());
         SCENARIOS.put("orderly", new Orderly());
         SCENARIOS.put("sends", new Sends());

@@ -3,8 +3,10 @@ package interop;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.util.Collections;
+import java.util.concurrent.Callable;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.MQVersion;
 
 /** The few places where the sources of the 4.9 and the 5.x client differ. */
@@ -23,6 +25,25 @@ final class Line {
     /** The class MessageModel moved to another package in 5.x. */
     static void broadcasting(DefaultMQPushConsumer consumer) {
         consumer.setMessageModel(Enum.valueOf(consumer.getMessageModel().getDeclaringClass(), "BROADCASTING"));
+    }
+
+    /** What a timer message can be taken back with; 5.3.1 and later. */
+    static String recallHandle(SendResult sent) throws Exception {
+        return (String) unwrapped(() -> SendResult.class.getMethod("getRecallHandle").invoke(sent));
+    }
+
+    /** The id of the message that was taken back. */
+    static String recall(DefaultMQProducer producer, String topic, String handle) throws Exception {
+        Method recall = DefaultMQProducer.class.getMethod("recallMessage", String.class, String.class);
+        return (String) unwrapped(() -> recall.invoke(producer, topic, handle));
+    }
+
+    private static Object unwrapped(Callable<Object> call) throws Exception {
+        try {
+            return call.call();
+        } catch (InvocationTargetException e) {
+            throw e.getCause() instanceof Exception cause ? cause : e;
+        }
     }
 
     /** MQAdmin.createTopic takes a map of attributes in 5.x. */
