@@ -4,6 +4,10 @@
 //! drops unchanged ones; one task proposes the map every [`FLUSH`]. A commit somebody waits for is proposed at once,
 //! together with everything in the map, and answered when it is applied. Queries wait for the commits taken before them and
 //! read applied state under the lease, never the map: an offset that was read never goes back because a master died. Runs on the master alone.
+//!
+//! An administrator's reset ([`crate::reset_offset`]) is a commit, too. The queue is marked until its consumer has come for
+//! the new offset with a pull: what the consumer commits before that is older than the reset and is not taken. The marks are
+//! soft state of the master; a new one knows the offset, not the mark.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
-use raftmq_raft::Boundary;
+use raftmq_raft::{Boundary, ProposeError};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::codes::response;
 use raftmq_remoting::command::RemotingCommand;
@@ -40,12 +44,21 @@ const MAX_PENDING: usize = 100_000;
 /// Commits in one command, which bounds an entry's size.
 const MAX_BATCH: usize = 8_192;
 
+/// Queues that were reset and whose consumer has not come yet. A reset beyond it is refused.
+const MAX_RESETS: usize = 100_000;
+
+/// Group, topic, queue.
 type Key = (ByteStr, ByteStr, i32);
+type Offsets = HashMap<Key, i64, RandomState>;
 
 /// Commits on their way into the log.
 #[derive(Default)]
 pub struct OffsetCommits {
-    pending: Mutex<HashMap<Key, i64, RandomState>>,
+    pending: Mutex<Offsets>,
+    /// Marks of queues that were reset, with the offset; locked after `pending`.
+    resets: Mutex<Offsets>,
+    /// Their number, for pulls, which hardly ever meet one.
+    reset_count: AtomicUsize,
     /// Proposals of commits nobody waits for that are not applied yet.
     on_the_way: AtomicUsize,
 }
@@ -66,6 +79,9 @@ impl OffsetCommits {
         let key = (owned(group), owned(topic), queue_id);
         let stored = broker.state().offset(group, topic, queue_id);
         let mut pending = self.pending.lock();
+        if self.is_reset(&key) {
+            return;
+        }
         if pending.contains_key(&key) || (stored != Some(offset) && pending.len() < MAX_PENDING) {
             pending.insert(key, offset);
         }
@@ -75,10 +91,86 @@ impl OffsetCommits {
     fn commit_now(&self, broker: &Arc<Broker>, call: Call, own: OffsetCommit) {
         // The lock is held while proposing, which only queues, so that proposals have the order of the commits.
         let mut pending = self.pending.lock();
+        if self.is_reset(&key_of(&own)) {
+            let answer = RemotingCommand::response(response::SUCCESS);
+            return call.reply(answer.with_remark("Offset has been previously reset"));
+        }
         let mut offsets = drain(&mut pending);
         offsets.push(own);
         let commands = batches(offsets);
         broker.propose_for(call, commands, |_, call| call.ok());
+    }
+
+    /// Stores offsets for a group whatever is pending, and answers the call when they are applied. With `marked` the queues'
+    /// consumers are sent there by their next pull.
+    pub fn assign(
+        &self,
+        broker: &Arc<Broker>,
+        call: Call,
+        own: Vec<OffsetCommit>,
+        marked: bool,
+        answer: RemotingCommand,
+    ) {
+        let mut pending = self.pending.lock();
+        if marked && !self.mark(&own) {
+            let remark = "[OVERLOAD]too many queues were reset and are not consumed";
+            return call.error(response::SYSTEM_BUSY, remark);
+        }
+        let mut offsets = drain(&mut pending);
+        offsets.extend(own.iter().cloned());
+        let proposal = broker.commands(batches(offsets), call.deadline);
+        let shared = broker.clone();
+        broker
+            .replica
+            .propose(proposal, move |result| match result {
+                Ok(_) => {
+                    for one in own.iter().filter(|_| marked) {
+                        let (topic, group) = (&one.topic, &one.group);
+                        shared.signals.held.wake_group(topic, one.queue_id, group);
+                    }
+                    call.reply(answer);
+                }
+                Err(e) => {
+                    if marked && !matches!(e, ProposeError::Unknown) {
+                        shared.offsets.unmark(&own);
+                    }
+                    shared.failed(call, e)
+                }
+            });
+    }
+
+    fn is_reset(&self, key: &Key) -> bool {
+        self.reset_count.load(Ordering::Acquire) > 0 && self.resets.lock().contains_key(key)
+    }
+
+    /// False: there are too many.
+    fn mark(&self, own: &[OffsetCommit]) -> bool {
+        let mut resets = self.resets.lock();
+        if resets.len() + own.len() > MAX_RESETS {
+            return false;
+        }
+        resets.extend(own.iter().map(|one| (key_of(one), one.offset)));
+        self.reset_count.store(resets.len(), Ordering::Release);
+        true
+    }
+
+    fn unmark(&self, own: &[OffsetCommit]) {
+        let mut resets = self.resets.lock();
+        for one in own {
+            resets.remove(&key_of(one));
+        }
+        self.reset_count.store(resets.len(), Ordering::Release);
+    }
+
+    /// Where the consumer of a queue that was reset goes on: told once.
+    pub fn take_reset(&self, group: &ByteStr, topic: &ByteStr, queue_id: i32) -> Option<i64> {
+        if self.reset_count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut resets = self.resets.lock();
+        let found = resets.remove(&(owned(group), owned(topic), queue_id));
+        self.reset_count.store(resets.len(), Ordering::Release);
+        found
     }
 
     /// Proposes what is pending.
@@ -102,7 +194,7 @@ impl OffsetCommits {
 
     /// Runs `read` after every commit that was taken before is applied: a consumer that takes a queue over asks for its
     /// offset right after the one before has sent it, oneway.
-    fn after_commits(
+    pub fn after_commits(
         &self,
         broker: &Arc<Broker>,
         call: Call,
@@ -119,7 +211,14 @@ impl OffsetCommits {
 
     fn clear(&self) {
         self.pending.lock().clear();
+        self.resets.lock().clear();
+        self.reset_count.store(0, Ordering::Release);
     }
+}
+
+fn key_of(commit: &OffsetCommit) -> Key {
+    let (group, topic) = (commit.group.as_str(), commit.topic.as_str());
+    (ByteStr::from(group), ByteStr::from(topic), commit.queue_id)
 }
 
 /// A copy that does not keep the request's frame alive.
@@ -127,7 +226,7 @@ fn owned(text: &ByteStr) -> ByteStr {
     ByteStr::from(text.as_str())
 }
 
-fn drain(pending: &mut HashMap<Key, i64, RandomState>) -> Vec<OffsetCommit> {
+fn drain(pending: &mut Offsets) -> Vec<OffsetCommit> {
     let commit = |((group, topic, queue_id), offset): (Key, i64)| OffsetCommit {
         group: group.into(),
         topic: topic.into(),
@@ -393,14 +492,26 @@ pub fn on_disk(
     call: Call,
     work: impl FnOnce(&Arc<Broker>) -> Result<RemotingCommand, StoreError> + Send + 'static,
 ) {
-    let shared = broker.clone();
-    let run = move |call: Call| match work(&shared) {
+    with_disk(broker, call, |broker, call| match work(broker) {
         Ok(answer) => call.reply(answer),
-        Err(e) => {
-            tracing::error!(code = call.cmd.code, error = %e, "a request cannot be read");
-            call.error(response::SYSTEM_ERROR, format!("cannot read: {e}"))
-        }
-    };
+        Err(e) => unreadable(call, &e),
+    });
+}
+
+/// Answers that what a call asks for cannot be read.
+pub fn unreadable(call: Call, error: &StoreError) {
+    tracing::error!(code = call.cmd.code, %error, "a request cannot be read");
+    call.error(response::SYSTEM_ERROR, format!("cannot read: {error}"))
+}
+
+/// Goes on with a call on a blocking thread.
+pub fn with_disk(
+    broker: &Arc<Broker>,
+    call: Call,
+    work: impl FnOnce(&Arc<Broker>, Call) + Send + 'static,
+) {
+    let shared = broker.clone();
+    let run = move |call: Call| work(&shared, call);
     if let Err(call) = broker.cold_reads.run(call, run) {
         call.error(
             response::SYSTEM_BUSY,

@@ -67,7 +67,7 @@ pub fn send(broker: &Arc<Broker>, call: Call) {
 }
 
 /// Every answer to a send has these two; Java reads them without looking whether they are there.
-fn answer(broker: &Broker, code: i32) -> RemotingCommand {
+pub fn answer(broker: &Broker, code: i32) -> RemotingCommand {
     RemotingCommand::response(code)
         .with_ext(extra::MSG_REGION, &broker.config().region)
         .with_ext(
@@ -80,18 +80,18 @@ fn answer(broker: &Broker, code: i32) -> RemotingCommand {
         )
 }
 
-fn refuse(broker: &Broker, call: Call, refusal: Refusal) {
+pub fn refuse(broker: &Broker, call: Call, refusal: Refusal) {
     let answer = answer(broker, refusal.code).with_remark(refusal.remark);
     call.reply(answer);
 }
 
-enum Found {
+pub enum Found {
     Topic(Arc<TopicConfig>),
     Create(TopicConfig),
 }
 
 /// The topic a send goes to, or how to create it.
-fn find_topic(broker: &Broker, header: &SendMessageRequestHeader) -> Result<Found, Refusal> {
+pub fn find_topic(broker: &Broker, header: &SendMessageRequestHeader) -> Result<Found, Refusal> {
     let name = header.topic.as_str();
     if !broker.writable() {
         let remark = format!(
@@ -151,7 +151,7 @@ fn from_template(broker: &Broker, header: &SendMessageRequestHeader) -> Option<T
 }
 
 /// The queue a send goes to; a negative wish is any.
-fn check_queue(
+pub fn check_queue(
     header: &SendMessageRequestHeader,
     topic: &TopicConfig,
     client: SocketAddr,
