@@ -14,9 +14,9 @@ use raftmq_remoting::server::{Handler, Request};
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::{
-    broker_admin, client_call, client_manager, connection_admin, consumer_admin, group_admin, lock,
-    message_admin, offset, pull, queue_admin, raft_admin, reply, reset_offset, retention, send,
-    send_back, settings, stats_admin, topic_admin, transaction,
+    broker_admin, client_call, client_manager, connection_admin, consumer_admin, group_admin,
+    ha_status, lock, message_admin, offset, pull, queue_admin, raft_admin, reply, reset_offset,
+    retention, send, send_back, settings, stats_admin, topic_admin, transaction,
 };
 
 /// Which replica may run a handler.
@@ -259,6 +259,7 @@ pub const TABLE: &[Entry] = &[
         group_admin::get,
     ),
     main_port(request::LITE_PULL_MESSAGE, Here, pull::pull),
+    entry(request::GET_BROKER_HA_STATUS, Here, ha_status::status),
     entry(request::RAFT_STATUS, Here, raft_admin::status),
     // They are passed on with a deadline of their own.
     entry(request::RAFT_TRANSFER_LEADER, Here, raft_admin::transfer),

@@ -31,6 +31,7 @@ mod find_set;
 mod first_service;
 mod forward;
 mod group_admin;
+mod ha_status;
 mod health;
 mod http;
 mod kept;

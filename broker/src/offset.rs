@@ -112,7 +112,7 @@ impl OffsetCommits {
         answer: RemotingCommand,
     ) {
         let mut pending = self.pending.lock();
-        if marked && !self.mark(&own) {
+        if marked && !self.mark(broker, &own) {
             let remark = "[OVERLOAD]too many queues were reset and are not consumed";
             return call.error(response::SYSTEM_BUSY, remark);
         }
@@ -144,8 +144,12 @@ impl OffsetCommits {
     }
 
     /// False: there are too many.
-    fn mark(&self, own: &[OffsetCommit]) -> bool {
+    fn mark(&self, broker: &Broker, own: &[OffsetCommit]) -> bool {
         let mut resets = self.resets.lock();
+        if resets.len() + own.len() > MAX_RESETS {
+            // A consumer that starts asks for its offset and needs no mark.
+            resets.retain(|(group, ..), _| !broker.clients.client_ids(group).is_empty());
+        }
         if resets.len() + own.len() > MAX_RESETS {
             return false;
         }

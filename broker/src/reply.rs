@@ -105,7 +105,7 @@ fn finish(
     queue_id: i32,
     failed: Option<String>,
 ) {
-    let told = |id: String, queue_offset: i64| SendMessageResponseHeader {
+    let told = move |id: String, queue_offset: i64| SendMessageResponseHeader {
         msg_id: id,
         queue_id,
         queue_offset,

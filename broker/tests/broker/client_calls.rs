@@ -15,17 +15,15 @@ use crate::replicas::Cluster;
 fn known(cmd: &RemotingCommand) -> Option<RemotingCommand> {
     let answer = RemotingCommand::response(0);
     match cmd.code {
-        request::GET_CONSUMER_RUNNING_INFO => Some(
-            answer
-                .with_body(&b"{\"jstack\":\"main\"}"[..])
-                .with_remark("told"),
-        ),
+        request::GET_CONSUMER_RUNNING_INFO => {
+            Some(answer.with_body(r#"{"jstack":"main"}"#).with_remark("told"))
+        }
         request::CONSUME_MESSAGE_DIRECTLY => {
-            Some(answer.with_body(&b"{\"consumeResult\":\"CR_SUCCESS\"}"[..]))
+            Some(answer.with_body(r#"{"consumeResult":"CR_SUCCESS"}"#))
         }
         request::GET_CONSUMER_STATUS_FROM_CLIENT => {
             let body = r#"{"messageQueueTable":{{"brokerName":"b","queueId":0,"topic":"T"}:7}}"#;
-            Some(answer.with_body(body.as_bytes().to_vec()))
+            Some(answer.with_body(body))
         }
         _ => None,
     }
@@ -76,7 +74,8 @@ async fn a_consumer_tells_about_itself() {
 async fn a_consumer_that_does_not_answer_is_given_up() {
     let broker = TestBroker::start().await;
     let mut consumer = Answering::start(&broker.addr(), "c1", NEW, silent).await;
-    let other = broker.another_client().channel().await;
+    let client = broker.another_client();
+    let other = client.channel().await;
     let ask = async || {
         let ask = command(request::GET_CONSUMER_RUNNING_INFO, &asks("c1"));
         let answer = other.invoke(ask, Duration::from_secs(20)).await;

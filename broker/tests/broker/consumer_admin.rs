@@ -1,7 +1,7 @@
 //! What administrators ask about groups and queues.
 
 use raftmq_remoting::body::{
-    ConsumeStatsList, ConsumerOffsets, MessageQueue, ProducerTableInfo,
+    ConsumeStatsList, ConsumerOffsets, HaRuntimeInfo, MessageQueue, ProducerTableInfo,
     QueryConsumeQueueResponseBody, QueryConsumeTimeSpanBody, QueryCorrectionOffsetBody,
     QuerySubscriptionResponseBody, TopicList,
 };
@@ -11,7 +11,8 @@ use raftmq_remoting::json;
 use serde::de::DeserializeOwned;
 
 use crate::answering::{Answering, NEW, silent};
-use crate::harness::{TestBroker, remark};
+use crate::harness::{TestBroker, eventually, remark};
+use crate::replicas::Cluster;
 
 fn body<T: DeserializeOwned>(answer: &RemotingCommand) -> T {
     assert_eq!(answer.code, 0, "{}", remark(answer));
@@ -283,4 +284,34 @@ async fn offsets_of_all_groups_and_their_correction() {
             .code,
         0
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_is_shown_as_master_and_slaves() {
+    let cluster = Cluster::start().await;
+    let leader = cluster.wait_for_leader().await;
+    let addr = |n: usize| cluster.service(n).addr().to_string();
+    let ask = async |n: usize| {
+        let code = request::GET_BROKER_HA_STATUS;
+        body::<HaRuntimeInfo>(&cluster.client(n).ask(code, &[]).await)
+    };
+    eventually("both followers are in sync", async || {
+        ask(leader).await.in_sync_slave_nums == 2
+    })
+    .await;
+    let master = ask(leader).await;
+    assert!(master.master && master.master_commit_log_max_offset > 0);
+    let mut others: Vec<String> = master
+        .ha_connection_info
+        .into_iter()
+        .map(|c| c.addr)
+        .collect();
+    others.sort();
+    let mut expected = vec![addr((leader + 1) % 3), addr((leader + 2) % 3)];
+    expected.sort();
+    assert_eq!(others, expected);
+    let slave = ask((leader + 1) % 3).await;
+    assert!(!slave.master && slave.ha_connection_info.is_empty());
+    assert_eq!(slave.ha_client_runtime_info.master_addr, addr(leader));
+    assert!(slave.ha_client_runtime_info.max_offset > 0);
 }

@@ -78,7 +78,7 @@ async fn a_reply_goes_to_whoever_waits_and_into_its_topic() {
         ("flag", "0"),
         ("properties", "REPLY_TO_CLIENT\u{1}p2\u{2}"),
     ];
-    let long = command(request::SEND_REPLY_MESSAGE, &long).with_body(&b"pong 2"[..]);
+    let long = command(request::SEND_REPLY_MESSAGE, &long).with_body("pong 2");
     assert_eq!(broker.client.invoke(long).await.code, 0);
     let pushed = other.asked(request::PUSH_REPLY_MESSAGE_TO_CLIENT).await;
     assert_eq!(text(&pushed), "pong 2");
@@ -147,7 +147,8 @@ async fn replies_are_not_stored_when_so_configured() {
 async fn a_client_that_does_not_take_a_reply_delays_nobody_else() {
     let broker = TestBroker::start().await;
     let _silent = Answering::start(&broker.addr(), "p1", NEW, silent).await;
-    let channel = broker.another_client().channel().await;
+    let other = broker.another_client();
+    let channel = other.channel().await;
     let lost = reply("p1", "lost").command();
     let lost = tokio::spawn(async move {
         let answer = channel

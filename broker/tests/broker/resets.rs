@@ -209,7 +209,8 @@ async fn consumers_reset_themselves_when_so_configured() {
 
     let mut for_c = reset("0", &[]);
     for_c.language = LanguageCode::Cpp;
-    let channel = broker.another_client().channel().await;
+    let other = broker.another_client();
+    let channel = other.channel().await;
     let answer = channel
         .invoke(for_c, crate::harness::TIMEOUT)
         .await
