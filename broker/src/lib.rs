@@ -48,6 +48,7 @@ mod raft_gauges;
 mod random;
 mod register;
 mod reply;
+mod reset_marks;
 mod reset_offset;
 mod retention;
 mod room;

@@ -5,9 +5,7 @@
 //! together with everything in the map, and answered when it is applied. Queries wait for the commits taken before them and
 //! read applied state under the lease, never the map: an offset that was read never goes back because a master died. Runs on the master alone.
 //!
-//! An administrator's reset ([`crate::reset_offset`]) is a commit, too. The queue is marked until its consumer has come for
-//! the new offset with a pull: what the consumer commits before that is older than the reset and is not taken. The marks are
-//! soft state of the master; a new one knows the offset, not the mark.
+//! An administrator's reset ([`crate::reset_offset`]) is a commit, too; then the queue is marked ([`crate::reset_marks`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +31,7 @@ use raftmq_store::{Command, OffsetCommit, StoreError};
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::kept;
+use crate::reset_marks::{Key, ResetMarks};
 
 /// Period of proposals: a consumer persists its offsets every 5 s, so a batch gathers many of them.
 const FLUSH: Duration = Duration::from_millis(75);
@@ -44,21 +43,14 @@ const MAX_PENDING: usize = 100_000;
 /// Commits in one command, which bounds an entry's size.
 const MAX_BATCH: usize = 8_192;
 
-/// Queues that were reset and whose consumer has not come yet. A reset beyond it is refused.
-const MAX_RESETS: usize = 100_000;
-
-/// Group, topic, queue.
-type Key = (ByteStr, ByteStr, i32);
 type Offsets = HashMap<Key, i64, RandomState>;
 
 /// Commits on their way into the log.
 #[derive(Default)]
 pub struct OffsetCommits {
     pending: Mutex<Offsets>,
-    /// Marks of queues that were reset, with the offset; locked after `pending`.
-    resets: Mutex<Offsets>,
-    /// Their number, for pulls, which hardly ever meet one.
-    reset_count: AtomicUsize,
+    /// Locked after `pending`.
+    pub resets: ResetMarks,
     /// Proposals of commits nobody waits for that are not applied yet.
     on_the_way: AtomicUsize,
 }
@@ -79,7 +71,7 @@ impl OffsetCommits {
         let key = (owned(group), owned(topic), queue_id);
         let stored = broker.state().offset(group, topic, queue_id);
         let mut pending = self.pending.lock();
-        if self.is_reset(&key) {
+        if self.resets.contains(&key) {
             return;
         }
         if pending.contains_key(&key) || (stored != Some(offset) && pending.len() < MAX_PENDING) {
@@ -91,7 +83,7 @@ impl OffsetCommits {
     fn commit_now(&self, broker: &Arc<Broker>, call: Call, own: OffsetCommit) {
         // The lock is held while proposing, which only queues, so that proposals have the order of the commits.
         let mut pending = self.pending.lock();
-        if self.is_reset(&key_of(&own)) {
+        if self.resets.contains_commit(&own) {
             let answer = RemotingCommand::response(response::SUCCESS);
             return call.reply(answer.with_remark("Offset has been previously reset"));
         }
@@ -112,7 +104,7 @@ impl OffsetCommits {
         answer: RemotingCommand,
     ) {
         let mut pending = self.pending.lock();
-        if marked && !self.mark(broker, &own) {
+        if marked && !self.resets.set(broker, &own) {
             let remark = "[OVERLOAD]too many queues were reset and are not consumed";
             return call.error(response::SYSTEM_BUSY, remark);
         }
@@ -132,49 +124,11 @@ impl OffsetCommits {
                 }
                 Err(e) => {
                     if marked && !matches!(e, ProposeError::Unknown) {
-                        shared.offsets.unmark(&own);
+                        shared.offsets.resets.remove(&own);
                     }
                     shared.failed(call, e)
                 }
             });
-    }
-
-    fn is_reset(&self, key: &Key) -> bool {
-        self.reset_count.load(Ordering::Acquire) > 0 && self.resets.lock().contains_key(key)
-    }
-
-    /// False: there are too many.
-    fn mark(&self, broker: &Broker, own: &[OffsetCommit]) -> bool {
-        let mut resets = self.resets.lock();
-        if resets.len() + own.len() > MAX_RESETS {
-            // A consumer that starts asks for its offset and needs no mark.
-            resets.retain(|(group, ..), _| !broker.clients.client_ids(group).is_empty());
-        }
-        if resets.len() + own.len() > MAX_RESETS {
-            return false;
-        }
-        resets.extend(own.iter().map(|one| (key_of(one), one.offset)));
-        self.reset_count.store(resets.len(), Ordering::Release);
-        true
-    }
-
-    fn unmark(&self, own: &[OffsetCommit]) {
-        let mut resets = self.resets.lock();
-        for one in own {
-            resets.remove(&key_of(one));
-        }
-        self.reset_count.store(resets.len(), Ordering::Release);
-    }
-
-    /// Where the consumer of a queue that was reset goes on: told once.
-    pub fn take_reset(&self, group: &ByteStr, topic: &ByteStr, queue_id: i32) -> Option<i64> {
-        if self.reset_count.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let mut resets = self.resets.lock();
-        let found = resets.remove(&(owned(group), owned(topic), queue_id));
-        self.reset_count.store(resets.len(), Ordering::Release);
-        found
     }
 
     /// Proposes what is pending.
@@ -215,14 +169,8 @@ impl OffsetCommits {
 
     fn clear(&self) {
         self.pending.lock().clear();
-        self.resets.lock().clear();
-        self.reset_count.store(0, Ordering::Release);
+        self.resets.clear();
     }
-}
-
-fn key_of(commit: &OffsetCommit) -> Key {
-    let (group, topic) = (commit.group.as_str(), commit.topic.as_str());
-    (ByteStr::from(group), ByteStr::from(topic), commit.queue_id)
 }
 
 /// A copy that does not keep the request's frame alive.

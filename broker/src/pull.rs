@@ -295,8 +295,8 @@ pub fn run(broker: &Arc<Broker>, call: Call, pull: Pull, may_hold: bool) {
 /// Sends the consumer of a queue that was reset to the new offset, unless the queue was made anew meanwhile.
 fn reset(broker: &Broker, pull: &Pull) -> Option<RemotingCommand> {
     let h = &pull.header;
-    let commits = &broker.offsets;
-    let offset = commits.take_reset(&h.consumer_group, &h.topic, h.queue_id)?;
+    let resets = &broker.offsets.resets;
+    let offset = resets.take(&h.consumer_group, &h.topic, h.queue_id)?;
     let range = broker.replica.queue_range(&h.topic, h.queue_id);
     let (min, max) = range.unwrap_or((0, 0));
     let code = response::PULL_OFFSET_MOVED;
