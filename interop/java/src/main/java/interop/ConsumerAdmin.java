@@ -103,7 +103,8 @@ final class ConsumerAdmin implements Scenario {
         Check.that(stats.getConsumeStatsList().stream().anyMatch(m -> m.containsKey(group)), "no statistics of %s", group);
         var entries = admin.queryConsumeQueue(master, topic, one.getQueueId(), 1, 2, group);
         Check.same(entries.getQueueData().size(), 2, "entries of the queue");
-        Check.that(admin.getAllProducerInfo(master).getData().containsKey(env.producer().getProducerGroup()), "the producer is not listed");
+        // a producer's first heartbeat may come 30 s after its start
+        Check.until(45, () -> admin.getAllProducerInfo(master).getData().containsKey(env.producer().getProducerGroup()), "the producer in the list");
         Check.that(admin.cleanUnusedTopicByAddr(master), "unused topics were not cleaned");
         return "messages=" + 2 * HALF + " queues=" + queues.size();
     }
