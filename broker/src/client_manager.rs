@@ -5,9 +5,13 @@
 //! whoever is asked. When a group's members or subscriptions change, every member is told (40) and rebalances. A client
 //! goes with its connection, or after `channelExpiredTimeout` without a heartbeat.
 
+mod lookup;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub use lookup::Consumer;
 
 use ahash::{HashMap, HashMapExt};
 use parking_lot::RwLock;
@@ -110,6 +114,8 @@ pub struct GroupView {
 struct Tables {
     consumers: HashMap<String, ConsumerGroup>,
     producers: HashMap<String, HashMap<u64, Client>>,
+    /// The newest connection of each client that produces.
+    producer_ids: HashMap<String, Channel>,
     /// Fingerprint of the last full heartbeat on a connection.
     fingerprints: HashMap<u64, i32>,
 }
@@ -156,6 +162,11 @@ impl ClientManager {
         }
         let clients = tables.producers.entry(group.to_owned()).or_default();
         clients.insert(sender.channel.id(), sender.client());
+        let known = tables.producer_ids.get(sender.client_id);
+        if known.is_none_or(|c| c.id() != sender.channel.id()) {
+            let id = sender.client_id.to_owned();
+            tables.producer_ids.insert(id, sender.channel.clone());
+        }
     }
 
     /// Takes note of a consumer; returns whom to tell that the group changed.
@@ -219,11 +230,16 @@ impl ClientManager {
 
     fn remove_producer(&self, group: &str, channel: u64) {
         let mut tables = self.tables.write();
-        if let Some(clients) = tables.producers.get_mut(group) {
-            clients.remove(&channel);
-            if clients.is_empty() {
-                tables.producers.remove(group);
-            }
+        let Some(clients) = tables.producers.get_mut(group) else {
+            return;
+        };
+        let gone = clients.remove(&channel);
+        if clients.is_empty() {
+            tables.producers.remove(group);
+        }
+        let left = gone.filter(|_| !tables.producers.values().any(|c| c.contains_key(&channel)));
+        if let Some(client) = left {
+            forget_id(&mut tables.producer_ids, &client);
         }
     }
 
@@ -272,8 +288,19 @@ impl ClientManager {
     /// Removes clients; returns the consumer groups that lost one, with the members that are left.
     fn forget(&self, gone: impl Fn(&Client) -> bool) -> Vec<(String, Vec<Channel>)> {
         let mut tables = self.tables.write();
-        tables.producers.retain(|_, clients| {
-            clients.retain(|_, client| !gone(client));
+        let Tables {
+            producers,
+            producer_ids,
+            ..
+        } = &mut *tables;
+        producers.retain(|_, clients| {
+            clients.retain(|_, client| {
+                let gone = gone(client);
+                if gone {
+                    forget_id(producer_ids, client);
+                }
+                !gone
+            });
             !clients.is_empty()
         });
         let mut changed = Vec::new();
@@ -378,6 +405,14 @@ impl ClientManager {
             .collect();
         connection_set.sort();
         Some(ProducerConnection { connection_set })
+    }
+}
+
+/// Forgets a client's id, unless it came back on another connection.
+fn forget_id(ids: &mut HashMap<String, Channel>, client: &Client) {
+    let same = |c: &Channel| c.id() == client.channel.id();
+    if ids.get(&client.client_id).is_some_and(same) {
+        ids.remove(&client.client_id);
     }
 }
 

@@ -417,6 +417,11 @@ settings! {
     max_message_size: usize = "maxMessageSize", 4 << 20, 1024..=(15 << 20);
     /// Delays of levels 1, 2, …: numbers with s, m, h or d. Default RocketMQ's 18 levels.
     delay_levels: DelayLevels = "messageDelayLevel", DelayLevels::default();
+    /// Whether a reply is stored, too, once it was handed to whoever waits for it. Default true.
+    store_replies: bool = "storeReplyMessageEnable", true;
+    /// Whether an administrator's reset of offsets is stored here (true) or told to the consumers, which must be online
+    /// then. Default true.
+    server_side_reset: bool = "useServerSideResetOffset", true;
     /// Whether transactional sends are refused. Default false.
     reject_transaction: bool = "rejectTransactionMessage", false;
     /// Time before a producer is asked about a transaction that has not ended, ms; a message's CHECK_IMMUNITY_TIME_IN_SECONDS goes

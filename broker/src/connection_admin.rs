@@ -1,7 +1,9 @@
-//! Who is connected, for administrators: GET_CONSUMER_CONNECTION_LIST (203) and GET_PRODUCER_CONNECTION_LIST (204).
+//! Who is connected, for administrators: GET_CONSUMER_CONNECTION_LIST (203), GET_PRODUCER_CONNECTION_LIST (204) and
+//! GET_ALL_PRODUCER_INFO (328).
 
 use std::sync::Arc;
 
+use raftmq_remoting::body::ProducerTableInfo;
 use raftmq_remoting::codes::response;
 use raftmq_remoting::command::RemotingCommand;
 use raftmq_remoting::header::{
@@ -42,4 +44,11 @@ pub fn producers(broker: &Arc<Broker>, call: Call) {
             call.error(response::SYSTEM_ERROR, remark)
         }
     }
+}
+
+/// GET_ALL_PRODUCER_INFO.
+pub fn all_producers(broker: &Arc<Broker>, call: Call) {
+    let data = broker.clients.all_producers();
+    let body = json::to_bytes(&ProducerTableInfo { data });
+    call.reply(RemotingCommand::response(response::SUCCESS).with_body(body));
 }

@@ -14,9 +14,9 @@ use raftmq_remoting::server::{Handler, Request};
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::{
-    broker_admin, client_manager, connection_admin, group_admin, lock, message_admin, offset, pull,
-    raft_admin, recall, retention, send, send_back, settings, stats_admin, topic_admin,
-    transaction,
+    broker_admin, client_call, client_manager, connection_admin, consumer_admin, group_admin,
+    ha_status, lock, message_admin, offset, pull, queue_admin, raft_admin, recall, reply,
+    reset_offset, retention, send, send_back, settings, stats_admin, topic_admin, transaction,
 };
 
 /// Which replica may run a handler.
@@ -112,6 +112,11 @@ pub const TABLE: &[Entry] = &[
     entry(request::LOCK_BATCH_MQ, Leader, lock::lock),
     entry(request::UNLOCK_BATCH_MQ, Leader, lock::unlock),
     entry(
+        request::GET_ALL_CONSUMER_OFFSET,
+        Here,
+        consumer_admin::all_offsets,
+    ),
+    entry(
         request::CHECK_CLIENT_CONFIG,
         Here,
         client_manager::check_config,
@@ -157,6 +162,16 @@ pub const TABLE: &[Entry] = &[
         topic_admin::delete,
     ),
     entry(
+        request::INVOKE_BROKER_TO_RESET_OFFSET,
+        LeaderOnce,
+        reset_offset::reset,
+    ),
+    entry(
+        request::INVOKE_BROKER_TO_GET_CONSUMER_STATUS,
+        Here,
+        client_call::status,
+    ),
+    entry(
         request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST,
         LeaderOnce,
         group_admin::put_list,
@@ -165,6 +180,11 @@ pub const TABLE: &[Entry] = &[
         request::QUERY_TOPIC_CONSUME_BY_WHO,
         Here,
         stats_admin::consumed_by,
+    ),
+    entry(
+        request::QUERY_CONSUME_TIME_SPAN,
+        Leader,
+        consumer_admin::time_span,
     ),
     entry(
         request::GET_SYSTEM_TOPIC_LIST_FROM_BROKER,
@@ -176,17 +196,61 @@ pub const TABLE: &[Entry] = &[
         Here,
         retention::clean_queues,
     ),
+    entry(
+        request::GET_CONSUMER_RUNNING_INFO,
+        Here,
+        client_call::running_info,
+    ),
+    entry(
+        request::QUERY_CORRECTION_OFFSET,
+        Leader,
+        consumer_admin::correction,
+    ),
+    entry(
+        request::CONSUME_MESSAGE_DIRECTLY,
+        Here,
+        client_call::consume,
+    ),
     entry(request::SEND_MESSAGE_V2, LeaderOnce, send::send),
+    entry(
+        request::CLONE_GROUP_OFFSET,
+        LeaderOnce,
+        consumer_admin::clone_offsets,
+    ),
     entry(
         request::VIEW_BROKER_STATS_DATA,
         Here,
         stats_admin::view_stats,
     ),
+    entry(request::CLEAN_UNUSED_TOPIC, Here, topic_admin::clean_unused),
+    entry(
+        request::GET_BROKER_CONSUME_STATS,
+        Leader,
+        consumer_admin::broker_stats,
+    ),
     entry(request::SEND_BATCH_MESSAGE, LeaderOnce, send::send),
+    entry(request::QUERY_CONSUME_QUEUE, Here, queue_admin::query),
+    entry(request::SEND_REPLY_MESSAGE, LeaderOnce, reply::reply),
+    entry(request::SEND_REPLY_MESSAGE_V2, LeaderOnce, reply::reply),
+    entry(
+        request::GET_ALL_PRODUCER_INFO,
+        Here,
+        connection_admin::all_producers,
+    ),
     entry(
         request::DELETE_EXPIRED_COMMITLOG,
         Leader,
         retention::delete_expired,
+    ),
+    entry(
+        request::QUERY_TOPICS_BY_CONSUMER,
+        Here,
+        consumer_admin::topics,
+    ),
+    entry(
+        request::QUERY_SUBSCRIPTION_BY_CONSUMER,
+        Here,
+        consumer_admin::subscription,
     ),
     entry(request::GET_TOPIC_CONFIG, Here, topic_admin::get),
     entry(
@@ -196,6 +260,7 @@ pub const TABLE: &[Entry] = &[
     ),
     main_port(request::LITE_PULL_MESSAGE, Here, pull::pull),
     entry(request::RECALL_MESSAGE, LeaderOnce, recall::recall),
+    entry(request::GET_BROKER_HA_STATUS, Here, ha_status::status),
     entry(request::RAFT_STATUS, Here, raft_admin::status),
     // They are passed on with a deadline of their own.
     entry(request::RAFT_TRANSFER_LEADER, Here, raft_admin::transfer),
@@ -294,6 +359,10 @@ mod tests {
             request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST,
             request::DELETE_SUBSCRIPTIONGROUP,
             request::UPDATE_BROKER_CONFIG,
+            request::INVOKE_BROKER_TO_RESET_OFFSET,
+            request::CLONE_GROUP_OFFSET,
+            request::SEND_REPLY_MESSAGE,
+            request::SEND_REPLY_MESSAGE_V2,
         ];
         for code in writes {
             assert_eq!(find(code).map(|e| e.place), Some(LeaderOnce), "{code}");

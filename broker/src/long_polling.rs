@@ -124,6 +124,14 @@ impl HeldPulls {
         }
     }
 
+    /// Wakes what a group waits for in a queue whose offset was reset.
+    pub fn wake_group(&self, topic: &str, queue_id: i32, group: &str) {
+        if !self.is_empty() {
+            let key = (ByteStr::from(topic), queue_id);
+            self.wake_where(&key, |h| h.pull.header.consumer_group.as_str() == group);
+        }
+    }
+
     fn wake_where(&self, key: &Key, wanted: impl Fn(&Held) -> bool) {
         let mut shard = self.shard(key).lock();
         let Some(waiting) = shard.get_mut(key) else {

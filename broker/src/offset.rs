@@ -4,6 +4,8 @@
 //! drops unchanged ones; one task proposes the map every [`FLUSH`]. A commit somebody waits for is proposed at once,
 //! together with everything in the map, and answered when it is applied. Queries wait for the commits taken before them and
 //! read applied state under the lease, never the map: an offset that was read never goes back because a master died. Runs on the master alone.
+//!
+//! An administrator's reset ([`crate::reset_offset`]) is a commit, too; then the queue is marked ([`crate::reset_marks`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
-use raftmq_raft::Boundary;
+use raftmq_raft::{Boundary, ProposeError};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::codes::response;
 use raftmq_remoting::command::RemotingCommand;
@@ -29,6 +31,7 @@ use raftmq_store::{Command, OffsetCommit, StoreError};
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::kept;
+use crate::reset_marks::{Key, ResetMarks};
 
 /// Period of proposals: a consumer persists its offsets every 5 s, so a batch gathers many of them.
 const FLUSH: Duration = Duration::from_millis(75);
@@ -40,12 +43,14 @@ const MAX_PENDING: usize = 100_000;
 /// Commits in one command, which bounds an entry's size.
 const MAX_BATCH: usize = 8_192;
 
-type Key = (ByteStr, ByteStr, i32);
+type Offsets = HashMap<Key, i64, RandomState>;
 
 /// Commits on their way into the log.
 #[derive(Default)]
 pub struct OffsetCommits {
-    pending: Mutex<HashMap<Key, i64, RandomState>>,
+    pending: Mutex<Offsets>,
+    /// Locked after `pending`.
+    pub resets: ResetMarks,
     /// Proposals of commits nobody waits for that are not applied yet.
     on_the_way: AtomicUsize,
 }
@@ -66,6 +71,9 @@ impl OffsetCommits {
         let key = (owned(group), owned(topic), queue_id);
         let stored = broker.state().offset(group, topic, queue_id);
         let mut pending = self.pending.lock();
+        if self.resets.contains(&key) {
+            return;
+        }
         if pending.contains_key(&key) || (stored != Some(offset) && pending.len() < MAX_PENDING) {
             pending.insert(key, offset);
         }
@@ -75,10 +83,52 @@ impl OffsetCommits {
     fn commit_now(&self, broker: &Arc<Broker>, call: Call, own: OffsetCommit) {
         // The lock is held while proposing, which only queues, so that proposals have the order of the commits.
         let mut pending = self.pending.lock();
+        if self.resets.contains_commit(&own) {
+            let answer = RemotingCommand::response(response::SUCCESS);
+            return call.reply(answer.with_remark("Offset has been previously reset"));
+        }
         let mut offsets = drain(&mut pending);
         offsets.push(own);
         let commands = batches(offsets);
         broker.propose_for(call, commands, |_, call| call.ok());
+    }
+
+    /// Stores offsets for a group whatever is pending, and answers the call when they are applied. With `marked` the queues'
+    /// consumers are sent there by their next pull.
+    pub fn assign(
+        &self,
+        broker: &Arc<Broker>,
+        call: Call,
+        own: Vec<OffsetCommit>,
+        marked: bool,
+        answer: RemotingCommand,
+    ) {
+        let mut pending = self.pending.lock();
+        if marked && !self.resets.set(broker, &own) {
+            let remark = "[OVERLOAD]too many queues were reset and are not consumed";
+            return call.error(response::SYSTEM_BUSY, remark);
+        }
+        let mut offsets = drain(&mut pending);
+        offsets.extend(own.iter().cloned());
+        let proposal = broker.commands(batches(offsets), call.deadline);
+        let shared = broker.clone();
+        broker
+            .replica
+            .propose(proposal, move |result| match result {
+                Ok(_) => {
+                    for one in own.iter().filter(|_| marked) {
+                        let (topic, group) = (&one.topic, &one.group);
+                        shared.signals.held.wake_group(topic, one.queue_id, group);
+                    }
+                    call.reply(answer);
+                }
+                Err(e) => {
+                    if marked && !matches!(e, ProposeError::Unknown) {
+                        shared.offsets.resets.remove(&own);
+                    }
+                    shared.failed(call, e)
+                }
+            });
     }
 
     /// Proposes what is pending.
@@ -102,7 +152,7 @@ impl OffsetCommits {
 
     /// Runs `read` after every commit that was taken before is applied: a consumer that takes a queue over asks for its
     /// offset right after the one before has sent it, oneway.
-    fn after_commits(
+    pub fn after_commits(
         &self,
         broker: &Arc<Broker>,
         call: Call,
@@ -119,6 +169,7 @@ impl OffsetCommits {
 
     fn clear(&self) {
         self.pending.lock().clear();
+        self.resets.clear();
     }
 }
 
@@ -127,7 +178,7 @@ fn owned(text: &ByteStr) -> ByteStr {
     ByteStr::from(text.as_str())
 }
 
-fn drain(pending: &mut HashMap<Key, i64, RandomState>) -> Vec<OffsetCommit> {
+fn drain(pending: &mut Offsets) -> Vec<OffsetCommit> {
     let commit = |((group, topic, queue_id), offset): (Key, i64)| OffsetCommit {
         group: group.into(),
         topic: topic.into(),
@@ -393,14 +444,26 @@ pub fn on_disk(
     call: Call,
     work: impl FnOnce(&Arc<Broker>) -> Result<RemotingCommand, StoreError> + Send + 'static,
 ) {
-    let shared = broker.clone();
-    let run = move |call: Call| match work(&shared) {
+    with_disk(broker, call, |broker, call| match work(broker) {
         Ok(answer) => call.reply(answer),
-        Err(e) => {
-            tracing::error!(code = call.cmd.code, error = %e, "a request cannot be read");
-            call.error(response::SYSTEM_ERROR, format!("cannot read: {e}"))
-        }
-    };
+        Err(e) => unreadable(call, &e),
+    });
+}
+
+/// Answers that what a call asks for cannot be read.
+pub fn unreadable(call: Call, error: &StoreError) {
+    tracing::error!(code = call.cmd.code, %error, "a request cannot be read");
+    call.error(response::SYSTEM_ERROR, format!("cannot read: {error}"))
+}
+
+/// Goes on with a call on a blocking thread.
+pub fn with_disk(
+    broker: &Arc<Broker>,
+    call: Call,
+    work: impl FnOnce(&Arc<Broker>, Call) + Send + 'static,
+) {
+    let shared = broker.clone();
+    let run = move |call: Call| work(&shared, call);
     if let Err(call) = broker.cold_reads.run(call, run) {
         call.error(
             response::SYSTEM_BUSY,

@@ -270,6 +270,9 @@ fn filter(
 
 /// Reads and answers, or holds the pull when it finds nothing and `may_hold`.
 pub fn run(broker: &Arc<Broker>, call: Call, pull: Pull, may_hold: bool) {
+    if let Some(answer) = reset(broker, &pull) {
+        return call.reply(answer);
+    }
     match read(broker, &pull, Heat::Memory) {
         Ok(Outcome::Cold) | Err(StoreError::OutOfRange { .. }) => {
             let shared = broker.clone();
@@ -287,6 +290,17 @@ pub fn run(broker: &Arc<Broker>, call: Call, pull: Pull, may_hold: bool) {
         Ok(outcome) => finish(broker, call, pull, outcome, may_hold),
         Err(e) => failed(call, &pull, &e),
     }
+}
+
+/// Sends the consumer of a queue that was reset to the new offset, unless the queue was made anew meanwhile.
+fn reset(broker: &Broker, pull: &Pull) -> Option<RemotingCommand> {
+    let h = &pull.header;
+    let resets = &broker.offsets.resets;
+    let offset = resets.take(&h.consumer_group, &h.topic, h.queue_id)?;
+    let range = broker.replica.queue_range(&h.topic, h.queue_id);
+    let (min, max) = range.unwrap_or((0, 0));
+    let code = response::PULL_OFFSET_MOVED;
+    (offset <= max + 1).then(|| answer(pull, code, "OFFSET_RESET", offset, min, max, 0))
 }
 
 fn failed(call: Call, pull: &Pull, error: &StoreError) {

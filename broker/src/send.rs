@@ -68,13 +68,13 @@ pub fn send(broker: &Arc<Broker>, call: Call) {
     }
 }
 
-enum Found {
+pub enum Found {
     Topic(Arc<TopicConfig>),
     Create(TopicConfig),
 }
 
 /// The topic a send goes to, or how to create it.
-fn find_topic(broker: &Broker, header: &SendMessageRequestHeader) -> Result<Found, Refusal> {
+pub fn find_topic(broker: &Broker, header: &SendMessageRequestHeader) -> Result<Found, Refusal> {
     let name = header.topic.as_str();
     if !broker.writable() {
         let remark = format!(
@@ -134,7 +134,7 @@ fn from_template(broker: &Broker, header: &SendMessageRequestHeader) -> Option<T
 }
 
 /// The queue a send goes to; a negative wish is any.
-fn check_queue(
+pub fn check_queue(
     header: &SendMessageRequestHeader,
     topic: &TopicConfig,
     client: SocketAddr,

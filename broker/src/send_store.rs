@@ -47,7 +47,7 @@ pub struct Send {
 }
 
 /// Every answer to a send has these two; Java reads them without looking whether they are there.
-fn answer(broker: &Broker, code: i32) -> RemotingCommand {
+pub fn answer(broker: &Broker, code: i32) -> RemotingCommand {
     RemotingCommand::response(code)
         .with_ext(extra::MSG_REGION, &broker.config().region)
         .with_ext(

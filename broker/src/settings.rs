@@ -65,6 +65,8 @@ const RUN_TIME: &[&str] = &[
     "replicaEvictAfterMs",
     "shortPollingTimeMills",
     "slaveReadEnable",
+    "storeReplyMessageEnable",
+    "useServerSideResetOffset",
 ];
 
 /// RocketMQ's black list: refused as RocketMQ refuses them.

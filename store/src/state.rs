@@ -235,6 +235,12 @@ impl State {
             .collect()
     }
 
+    /// All offsets of all groups, in no order.
+    pub fn all_offsets(&self) -> Vec<OffsetCommit> {
+        let groups: Vec<String> = self.offsets.read().keys().cloned().collect();
+        groups.iter().flat_map(|g| self.offsets_of(g)).collect()
+    }
+
     /// Groups that have consumed from a topic.
     pub fn groups_with_offsets(&self, topic: &str) -> Vec<String> {
         let offsets = self.offsets.read();

@@ -1,9 +1,12 @@
 //! A real broker of one replica, driven through the remoting client. One file a behaviour.
 
 mod admin;
+mod answering;
 mod batches;
+mod client_calls;
 mod clients;
 mod cluster;
+mod consumer_admin;
 mod delay;
 mod groups;
 mod harness;
@@ -16,6 +19,8 @@ mod queries;
 mod recall;
 mod registration;
 mod replicas;
+mod replies;
+mod resets;
 mod restart;
 mod retention;
 mod retries;

@@ -73,6 +73,12 @@ shapes! {
         min_time_stamp: i64,
     }
 
+    /// Answer to GET_ALL_CONSUMER_OFFSET (43), keyed by `topic@group` and queue.
+    #[derive(Default)]
+    pub struct ConsumerOffsets {
+        offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
+    }
+
     /// Answer to QUERY_CORRECTION_OFFSET (308).
     #[derive(Default)]
     pub struct QueryCorrectionOffsetBody {

@@ -29,6 +29,7 @@ public final class Interop {
     static {
         // the slow ones first, so that they overlap with all the others
         SCENARIOS.put("retry", new Retry());
+        SCENARIOS.put("consumeradmin", new ConsumerAdmin());
         SCENARIOS.put("transactions", new Transactions());
         SCENARIOS.put("delay", new Delay());
         SCENARIOS.put("timers", new Timers());
@@ -46,6 +47,7 @@ public final class Interop {
         SCENARIOS.put("litepull", new LitePull());
         SCENARIOS.put("query", new Query());
         SCENARIOS.put("trace", new Trace());
+        SCENARIOS.put("requestreply", new RequestReply());
         SCENARIOS.put("topics", new Topics());
         SCENARIOS.put("badinput", new BadInput());
         SCENARIOS.put("badraw", new BadRaw());
