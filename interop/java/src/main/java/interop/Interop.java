@@ -30,6 +30,8 @@ public final class Interop {
         // the slow ones first, so that they overlap with all the others
         SCENARIOS.put("retry", new Retry());
         SCENARIOS.put("transactions", new Transactions());
+        SCENARIOS.put("exporter", new Exporter());
+        SCENARIOS.put("dashboard", new Dashboard());
         SCENARIOS.put("delay", new Delay());
         SCENARIOS.put("timers", new Timers());
         SCENARIOS.put("clustering", new Clustering());
