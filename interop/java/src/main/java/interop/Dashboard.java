@@ -71,6 +71,7 @@ final class Dashboard implements Scenario {
         }
         Check.until(30, () -> seen.hasAll(bodies), "the messages");
         for (MessageQueue q : env.queues(topic)) {
+            Line.createGroup(admin, env.masterOf(admin, q), idle);
             admin.updateConsumeOffset(env.masterOf(admin, q), idle, q, MESSAGES / env.queues(topic).size() - BEHIND);
         }
         return c;

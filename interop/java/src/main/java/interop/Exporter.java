@@ -52,6 +52,7 @@ final class Exporter implements Scenario {
         String master = env.masterOf(admin, q);
         int each = MESSAGES / queues.size();
         for (MessageQueue one : queues) {
+            Line.createGroup(admin, env.masterOf(admin, one), idle);
             admin.updateConsumeOffset(env.masterOf(admin, one), idle, one, each - BEHIND);
         }
         Check.that(admin.fetchAllTopicList().getTopicList().contains(topic), "the topic is not in the list");

@@ -9,10 +9,12 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.apache.rocketmq.common.MQVersion;
 
 /**
  * Two records side by side. A sub-command is {@code same} when each of its steps ends alike and prints the same, {@code refused}
- * when ours answers one of its requests with "not supported" where theirs does not, and {@code differs} otherwise.
+ * when ours answers one of its requests with "not supported" where theirs does not, {@code refused by both} when nothing differs
+ * but the code of an exception, and {@code differs} otherwise.
  */
 final class Compare {
     /** REQUEST_CODE_NOT_SUPPORTED. */
@@ -30,6 +32,8 @@ final class Compare {
                 reasons.put(f[0], f);
             }
         }
+        // reasons of one tool alone: updateTopic@4
+        String tool = MQVersion.getVersionDesc(MQVersion.CURRENT_VERSION).substring(1, 2);
         List<String> rows = new ArrayList<>();
         boolean ok = true;
         Map<String, Integer> count = new TreeMap<>();
@@ -40,7 +44,7 @@ final class Compare {
                 continue;
             }
             count.merge(verdict, 1, Integer::sum);
-            String[] reason = reasons.get(command);
+            String[] reason = reasons.getOrDefault(command + "@" + tool, reasons.get(command));
             String expected = reason == null ? "same" : reason[1];
             rows.add(String.join("\t", command, verdict, codes(theirs.get(command)), reason == null ? "" : reason[2]));
             if (!verdict.equals(expected)) {
@@ -65,11 +69,12 @@ final class Compare {
     }
 
     private static String verdict(List<Result> ours, List<Result> theirs, List<String> how) {
-        if (theirs.stream().allMatch(r -> r.end().equals("absent"))) {
+        if (theirs.stream().filter(Compare::own).allMatch(r -> r.end().equals("absent"))) {
             return "absent";
         }
         boolean same = true;
         boolean refused = false;
+        boolean both = true;
         for (int i = 0; i < theirs.size(); i++) {
             if (i >= ours.size() || !ours.get(i).line().equals(theirs.get(i).line())) {
                 how.add("the records are of different steps");
@@ -85,12 +90,18 @@ final class Compare {
             o.output().stream().filter(l -> !t.output().contains(l)).forEach(l -> only.add("+ " + l));
             if (!only.isEmpty()) {
                 same = false;
+                both &= !o.end().equals("ok") && !t.end().equals("ok");
                 how.add(o.line() + "   (codes: ours " + o.codes() + ", theirs " + t.codes() + ")");
                 only.forEach(l -> how.add("  " + l));
             }
             refused |= refuses(o) && !refuses(t);
         }
-        return same ? "same" : refused ? "refused" : "differs";
+        return same ? "same" : both ? "refused by both" : refused ? "refused" : "differs";
+    }
+
+    /** A call of the sub-command, not of a query that shows its effect. */
+    private static boolean own(Result r) {
+        return r.line().equals(r.command()) || r.line().startsWith(r.command() + " ");
     }
 
     private static boolean refuses(Result r) {
@@ -110,7 +121,7 @@ final class Compare {
     private static String codes(List<Result> results) {
         TreeMap<Integer, Boolean> all = new TreeMap<>();
         for (Result r : results) {
-            if (r.line().equals(r.command()) || r.line().startsWith(r.command() + " ")) {
+            if (own(r)) {
                 answers(r.codes()).keySet().forEach(c -> all.put(Integer.valueOf(c), true));
             }
         }

@@ -81,6 +81,7 @@ final class Fixtures implements AutoCloseable {
         set("offsetid", first.getOffsetMsgId());
         names.put(first.getOffsetMsgId(), "<offsetid>");
         DefaultMQPushConsumer idle = consumer("idle", new AtomicLong(), MESSAGES);
+        waitFor(() -> admin.examineConsumeStats(prefix + "-idle").computeTotalDiff() == 0, "the idle group's offsets");
         idle.shutdown();
         send(MORE);
         DefaultMQPushConsumer readers = consumer("readers", read, MESSAGES + MORE);
@@ -88,7 +89,7 @@ final class Fixtures implements AutoCloseable {
         set("client", readers.getDefaultMQPushConsumerImpl().getmQClientFactory().getClientId());
         readBefore = read.get();
         waitFor(() -> admin.examineConsumeStats(prefix + "-readers").computeTotalDiff() == 0, "the readers' offsets");
-        DefaultMQProducer traced = new DefaultMQProducer(prefix + "-traced", true);
+        DefaultMQProducer traced = new DefaultMQProducer(prefix + "-traced", null, true, null);
         traced.setNamesrvAddr(namesrv);
         traced.setInstanceName(prefix + "-traced");
         traced.start();
@@ -113,18 +114,19 @@ final class Fixtures implements AutoCloseable {
         names.put(dir.toString(), "<dir>");
     }
 
-    /** {@code @send N}, {@code @consumed}: how many messages the readers were given since this was last asked. */
+    /** {@code @send N}; {@code @consumed N}: how many messages the readers were given since this was last asked, when it is N, or after a minute. */
     String act(List<String> words) throws Exception {
         switch (words.get(0)) {
             case "@send":
                 send(Integer.parseInt(words.get(1)));
                 return "";
             case "@consumed":
-                long was;
-                do {
-                    was = read.get();
-                    Thread.sleep(2_500);
-                } while (read.get() != was);
+                int atLeast = Integer.parseInt(words.get(1));
+                for (int i = 0; i < 600 && read.get() - readBefore < atLeast; i++) {
+                    Thread.sleep(100);
+                }
+                Thread.sleep(2_500);
+                long was = read.get();
                 long n = was - readBefore;
                 readBefore = was;
                 return "consumed " + n;
@@ -199,8 +201,20 @@ final class Fixtures implements AutoCloseable {
         throw new IllegalStateException("not within 30 s: " + what, last);
     }
 
+    /** Ends the clients and removes what the steps made, so that the next run finds as little as this one did. */
     @Override
     public void close() {
         closing.forEach(Runnable::run);
+        try {
+            Steps steps = new Steps(namesrv);
+            for (String group : List.of("-readers", "-idle", "-new", "-g2", "-clone")) {
+                steps.run(List.of("deleteSubGroup", "-c", variables.get("cluster"), "-g", prefix + group, "-r", "true"));
+            }
+            for (String topic : List.of("", "-a", "-fifo", "-l1", "-l2")) {
+                steps.run(List.of("deleteTopic", "-c", variables.get("cluster"), "-t", prefix + topic));
+            }
+        } catch (Exception e) {
+            System.err.println("not removed: " + e);
+        }
     }
 }

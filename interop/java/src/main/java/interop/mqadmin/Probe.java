@@ -4,6 +4,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.remoting.exception.RemotingException;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
@@ -30,7 +31,10 @@ final class Probe {
         admin.start();
         var info = admin.examineBrokerClusterInfo();
         String broker = info.getBrokerAddrTable().values().iterator().next().getBrokerAddrs().get(0L);
-        var client = admin.getDefaultMQAdminExtImpl().getMqClientInstance().getMQClientAPIImpl().getRemotingClient();
+        DefaultMQProducer producer = new DefaultMQProducer("probe");
+        producer.setNamesrvAddr(namesrv);
+        producer.start();
+        var client = producer.getDefaultMQProducerImpl().getmQClientFactory().getMQClientAPIImpl().getRemotingClient();
         List<String> rows = new ArrayList<>();
         for (String row : Files.readAllLines(codes)) {
             String[] f = row.split("\t", -1);
@@ -48,6 +52,7 @@ final class Probe {
             rows.add(f[0] + "\t" + (answer == NOT_SUPPORTED ? "no" : "yes"));
         }
         Files.write(served, rows);
+        producer.shutdown();
         admin.shutdown();
         return true;
     }

@@ -35,15 +35,16 @@ final class Run {
             Steps runner = new Steps(namesrv);
             fixtures.variables().put("made", made.toString());
             for (Step s : steps) {
-                Thread.sleep(s.wait() * 1_000L);
+                Thread.sleep(s.pause() * 1_000L);
                 Files.createDirectories(made);
                 List<String> words = s.filled(fixtures.variables());
+                long start = System.nanoTime();
                 Steps.Ran ran = s.name().startsWith("@") ? new Steps.Ran("ok", "", fixtures.act(words)) : runner.run(words, s.endless());
                 String printed = ran.printed() + "\n" + contents(made);
                 List<String> output = s.any() ? List.of() : Text.normalised(printed, fixtures.names(), s.shape());
                 List<String> end = Text.normalised(ran.end(), fixtures.names(), false);
                 rows.add(new Result(s.command(), String.join(" ", s.words()), String.join(" ", end), ran.codes(), output).row());
-                System.err.printf("%-9s %s%n", ran.end().length() > 9 ? ran.end() + "\n         " : ran.end(), String.join(" ", words));
+                System.err.printf("%5.1f s  %-30s %s%n", (System.nanoTime() - start) / 1e9, ran.end(), String.join(" ", words));
             }
         }
         Files.write(record, rows);

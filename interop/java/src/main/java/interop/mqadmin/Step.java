@@ -22,7 +22,7 @@ import java.util.Map;
  * @param command  the sub-command that the step is counted for
  * @param words    what is run: a sub-command and its arguments, or {@code @…}, something the fixtures do
  */
-record Step(String command, List<String> words, boolean shape, boolean any, int endless, int wait) {
+record Step(String command, List<String> words, boolean shape, boolean any, int endless, int pause) {
     String name() {
         return words.get(0);
     }
@@ -51,7 +51,7 @@ record Step(String command, List<String> words, boolean shape, boolean any, int 
             boolean shape = false;
             boolean any = false;
             int endless = 0;
-            int wait = 0;
+            int pause = 0;
             if (rest.startsWith("[")) {
                 int end = rest.indexOf(']');
                 for (String o : rest.substring(1, end).split(",")) {
@@ -60,7 +60,7 @@ record Step(String command, List<String> words, boolean shape, boolean any, int 
                         case "shape" -> shape = true;
                         case "any" -> any = true;
                         case "endless" -> endless = Integer.parseInt(value);
-                        case "wait" -> wait = Integer.parseInt(value);
+                        case "wait" -> pause = Integer.parseInt(value);
                         default -> throw new IOException("unknown option " + o + " in: " + line);
                     }
                 }
@@ -73,7 +73,7 @@ record Step(String command, List<String> words, boolean shape, boolean any, int 
             if (command == null) {
                 throw new IOException("an effect of nothing: " + line);
             }
-            steps.add(new Step(command, words, shape, any, endless, wait));
+            steps.add(new Step(command, words, shape, any, endless, pause));
         }
         return steps;
     }

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
+import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
 /**
@@ -17,13 +18,33 @@ final class Text {
         mask("\\d{1,3}(\\.\\d{1,3}){3}@[\\w#.-]+", "<client>"),
         mask("127\\.0\\.0\\.1:\\d+", "<addr>"),
         mask("/?\\b\\d{1,3}(\\.\\d{1,3}){3}(:\\d+)?\\b", "<ip>"),
-        mask("\\b[0-9A-F]{32}\\b", "<id>"),
+        // without IPv4 but with IPv6 addresses, ids are longer
+        mask("\\b[0-9A-F]{32,60}(_\\d+)?\\b", "<id>"),
+        mask("/tmp/[^\\s,\"]+", "<path>"),
+        // the other replicas of the set
+        mask(", ?[1-9]\\d*[:=]\"?<broker>\"?", ""),
+        mask("(?i)(commit ?log ?offset[:=] ?)\\d+", "$1#"),
+        mask("(?i)(spentTimeMills|storeSize|Store Size)([:=] ?)\\d+", "$1$2#"),
+        mask("\\bConsume TPS: [\\d.]+", "Consume TPS: #"),
+        mask("(\"(counter|stateVersion|timestamp)\":)\\d+", "$1#"),
+        mask("\\$\\$Lambda.*", "<lambda>"),
+        // RocketMQ stores this property, RaftMQ does not
+        mask("WAIT=true, ", ""),
         mask("\\b\\d{4}-\\d\\d-\\d\\d[ #,T]\\d\\d:\\d\\d(:\\d\\d([,.:]\\d+)?)?", "<time>"),
         mask("\\b20\\d{15}\\b|\\b20\\d{12}\\b", "<time>"),
         mask("\\b1[6-9]\\d{11}\\b", "<ms>"),
         mask("\\b\\d{19}\\b", "<ns>"),
         mask("@[0-9a-f]{6,8}\\b", "@<hash>"),
         mask("crc32=\\d+|bodyCRC=\\d+", "crc"));
+    /**
+     * Stack traces; and what comes of RocketMQ counting a topic among its own groups (ConsumerManager.topicGroupTable is filled with
+     * names of topics), which it never takes back; and the followers in haStatus, of which the record's broker has none.
+     */
+    private static final Pattern DROPPED = Pattern.compile("\\s*at [\\w.$/]+\\(.*|\\s*\\.\\.\\. \\d+ (more|common frames omitted).*"
+        + "|MessageTrack \\[consumerGroup=<p>,.*|See https://rocketmq.*getTopicRouteInfoFromNameServer.*|<cluster> <p> <p>|<p> <p> #.*|<broker> # OK #"
+        // the tool's own groups, there from the first of its calls on, and what an earlier run left
+        + "|.*\\b(TOOLS_CONSUMER|__MONITOR_CONSUMER|adm[0-9a-z]{8})\\b.*");
+    private static final Pattern PROPERTIES = Pattern.compile("(?<=[pP]roperties[:=] ?\\{)[^{}]*(?=\\})");
     private static final Pattern NUMBER = Pattern.compile("-?\\b\\d+(\\.\\d+)?(E-?\\d+)?");
 
     private Text() {}
@@ -39,9 +60,7 @@ final class Text {
     static List<String> normalised(String output, Map<String, String> names, boolean shape) {
         TreeSet<String> lines = new TreeSet<>();
         for (String line : apart(output).split("\\R")) {
-            if (line.matches("\\s+at .*|\\s*\\.\\.\\. \\d+ (more|common frames omitted).*")) {
-                continue;
-            }
+            line = line.replace('\t', ' ').replace("\\n", " ").replaceAll(" {2,}", " ").strip().replaceAll(",$", "");
             for (var n : names.entrySet()) {
                 line = line.replace(n.getKey(), n.getValue());
             }
@@ -49,11 +68,11 @@ final class Text {
                 line = m.pattern().matcher(line).replaceAll(m.by());
             }
             if (shape) {
-                line = NUMBER.matcher(line).replaceAll("#");
+                line = NUMBER.matcher(line).replaceAll("#").replaceAll("#([ ,]+#)+", "#");
             }
-            line = line.replace('\t', ' ').replace("\\n", " ").replaceAll(" {2,}", " ").strip();
-            line = line.replaceAll(",$", "");
-            if (!line.isEmpty()) {
+            // a hash map
+            line = PROPERTIES.matcher(line).replaceAll(m -> Matcher.quoteReplacement(String.join(", ", new TreeSet<>(List.of(m.group().split(", "))))));
+            if (!line.isEmpty() && !DROPPED.matcher(line).matches()) {
                 lines.add(line);
             }
         }
@@ -63,7 +82,8 @@ final class Text {
     /** Text with a line break after each opening brace, closing brace and comma of JSON, so that members can be compared one by one. */
     private static String apart(String s) {
         StringBuilder out = new StringBuilder();
-        for (String line : s.split("\\R")) {
+        // the tool prints these of a message after each other on one line
+        for (String line : s.replace("MessageTrack [", "\nMessageTrack [").replace("]Topic:", "]\nTopic:").split("\\R")) {
             String t = line.strip();
             if ((t.startsWith("{") || t.startsWith("[{")) && t.length() > 2) {
                 boolean quoted = false;
