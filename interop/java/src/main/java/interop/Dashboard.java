@@ -10,6 +10,7 @@ import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.message.Message;
+import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
@@ -22,6 +23,10 @@ final class Dashboard implements Scenario {
     private static final int MESSAGES = 40;
     /** How far the group that is offline is behind, in each queue. */
     private static final int BEHIND = 3;
+    /** What the pages read of a broker's runtime information. */
+    private static final List<String> RUNTIME = List.of("brokerVersionDesc", "putTps", "getTransferredTps", "getTotalTps", "msgPutTotalTodayNow",
+        "msgPutTotalTodayMorning", "msgPutTotalYesterdayMorning", "msgGetTotalTodayNow", "msgGetTotalTodayMorning", "msgGetTotalYesterdayMorning");
+
     private Env env;
     private DefaultMQAdminExt admin;
     private String topic;
@@ -71,7 +76,9 @@ final class Dashboard implements Scenario {
         }
         Check.until(30, () -> seen.hasAll(bodies), "the messages");
         for (MessageQueue q : env.queues(topic)) {
+            // the tools find the brokers of a group by its retry topic, which its first client makes
             Line.createGroup(admin, env.masterOf(admin, q), idle);
+            Line.createTopic(env.producer(), Env.CREATE_KEY, "%RETRY%" + idle, 1);
             admin.updateConsumeOffset(env.masterOf(admin, q), idle, q, MESSAGES / env.queues(topic).size() - BEHIND);
         }
         return c;
@@ -90,7 +97,9 @@ final class Dashboard implements Scenario {
         for (var b : info.getBrokerAddrTable().values()) {
             Check.that(b.getBrokerAddrs().containsKey(0L), "no master of %s", b.getBrokerName());
             for (String address : b.getBrokerAddrs().values()) {
-                Exporter.runtime(admin, address);
+                var table = admin.fetchBrokerRuntimeStats(address).getTable();
+                Check.that(table.keySet().containsAll(RUNTIME), "%s: not all of %s", address, RUNTIME);
+                Double.parseDouble(table.get("getTotalTps").split(" ")[0]);
                 brokers++;
             }
             var config = admin.getBrokerConfig(b.getBrokerAddrs().get(0L));
@@ -136,18 +145,16 @@ final class Dashboard implements Scenario {
         Check.that(running.getStatusTable().containsKey(topic), "status of the topic in %s", running.getStatusTable().keySet());
         String stacks = admin.getConsumerRunningInfo(group, client, true).getJstack();
         Check.that(stacks != null && stacks.contains("RebalanceService"), "stacks of the client");
-        var producers = admin.examineProducerConnectionInfo(env.name("producer"), topic).getConnectionSet();
-        Check.same(producers.size(), 1, "clients of the producer group");
+        // a producer's first heartbeat may be its second, 30 s later
+        Check.until(40, () -> admin.examineProducerConnectionInfo(env.name("producer"), topic).getConnectionSet().size() == 1, "clients of the producer group");
     }
 
     /** Page Message: by id, by key, by time; who consumed it; consumed again by a client. */
     private void messages(String client) throws Exception {
         var byId = admin.viewMessage(topic, first.getMsgId());
         Check.same(new String(byId.getBody(), StandardCharsets.UTF_8), "body 0", "message by id");
-        var tracks = admin.messageTrackDetail(byId);
-        Check.that(tracks.stream().anyMatch(t -> t.getConsumerGroup().equals(group) && t.getTrackType().toString().equals("CONSUMED")),
-            "track of the group: %s", tracks);
-        Check.that(tracks.stream().anyMatch(t -> t.getConsumerGroup().equals(idle)), "track of the idle group: %s", tracks);
+        Check.until(30, () -> tracked(byId, group, "CONSUMED"), "track of the group");
+        Check.that(tracked(byId, idle, "NOT_ONLINE"), "track of the group that is offline");
         Check.until(10, () -> admin.queryMessage(topic, "key-7", 64, 0, System.currentTimeMillis()).getMessageList().size() == 1, "message by key");
         DefaultMQPullConsumer pull = env.pull("TOOLS_CONSUMER");
         int found = 0;
@@ -164,6 +171,10 @@ final class Dashboard implements Scenario {
         Check.same(found, MESSAGES, "messages by time");
         var again = admin.consumeMessageDirectly(group, client, topic, first.getMsgId());
         Check.same(again.getConsumeResult().toString(), "CR_SUCCESS", "consumed directly");
+    }
+
+    private boolean tracked(MessageExt message, String by, String as) throws Exception {
+        return admin.messageTrackDetail(message).stream().anyMatch(t -> t.getConsumerGroup().equals(by) && t.getTrackType().toString().equals(as));
     }
 
     /** Page DLQ: the route of a dead letter topic that there is not, and one message of one that there is. */

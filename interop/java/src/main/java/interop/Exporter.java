@@ -52,7 +52,9 @@ final class Exporter implements Scenario {
         String master = env.masterOf(admin, q);
         int each = MESSAGES / queues.size();
         for (MessageQueue one : queues) {
+            // the tools find the brokers of a group by its retry topic, which its first client makes
             Line.createGroup(admin, env.masterOf(admin, one), idle);
+            Line.createTopic(env.producer(), Env.CREATE_KEY, "%RETRY%" + idle, 1);
             admin.updateConsumeOffset(env.masterOf(admin, one), idle, one, each - BEHIND);
         }
         Check.that(admin.fetchAllTopicList().getTopicList().contains(topic), "the topic is not in the list");
@@ -61,8 +63,8 @@ final class Exporter implements Scenario {
         Check.same(admin.examineConsumerConnectionInfo(group).getConnectionSet().size(), 1, "clients of the group");
         DefaultMQPullConsumer pull = env.pull(env.name("pull"));
         Check.same(pull.pull(q, "*", each - BEHIND, 1).getPullStatus(), PullStatus.FOUND, "the next message of a group");
-        var producers = admin.getAllProducerInfo(master).getData();
-        Check.that(producers.containsKey(env.name("producer")), "producer group in %s", producers.keySet());
+        // a producer's first heartbeat may be its second, 30 s later
+        Check.until(40, () -> admin.getAllProducerInfo(master).getData().containsKey(env.name("producer")), "the producer group");
         Check.that(admin.getConsumerRunningInfo(group, client, false).getStatusTable().containsKey(topic), "rates of the client");
 
         String cluster = admin.getBrokerConfig(master).getProperty("brokerClusterName");
