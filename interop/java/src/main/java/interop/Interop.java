@@ -31,6 +31,8 @@ public final class Interop {
         SCENARIOS.put("retry", new Retry());
         SCENARIOS.put("consumeradmin", new ConsumerAdmin());
         SCENARIOS.put("transactions", new Transactions());
+        SCENARIOS.put("exporter", new Exporter());
+        SCENARIOS.put("dashboard", new Dashboard());
         SCENARIOS.put("delay", new Delay());
         SCENARIOS.put("timers", new Timers());
         SCENARIOS.put("recall", new Recall());

@@ -8,6 +8,7 @@ import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.MQVersion;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
 /** The few places where the sources of the 4.9 and the 5.x client differ. */
 final class Line {
@@ -63,5 +64,19 @@ final class Line {
             throw e;
         }
         throw new IllegalStateException("this client has no createTopic");
+    }
+
+    /** The class SubscriptionGroupConfig moved to another package in 5.x. */
+    static void createGroup(DefaultMQAdminExt admin, String broker, String group) throws Exception {
+        for (Method m : DefaultMQAdminExt.class.getMethods()) {
+            if (m.getName().equals("createAndUpdateSubscriptionGroupConfig")) {
+                Class<?> type = m.getParameterTypes()[1];
+                Object config = type.getDeclaredConstructor().newInstance();
+                type.getMethod("setGroupName", String.class).invoke(config, group);
+                m.invoke(admin, broker, config);
+                return;
+            }
+        }
+        throw new IllegalStateException("this client cannot create groups");
     }
 }
