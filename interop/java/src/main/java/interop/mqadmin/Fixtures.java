@@ -34,6 +34,7 @@ final class Fixtures implements AutoCloseable {
     private final Map<String, String> names = new LinkedHashMap<>();
     private final List<Runnable> closing = new ArrayList<>();
     private final AtomicLong read = new AtomicLong();
+    private final DefaultMQAdminExt admin;
     private DefaultMQProducer producer;
     private long readBefore;
     private int sent;
@@ -44,7 +45,7 @@ final class Fixtures implements AutoCloseable {
         set("p", prefix);
         set("namesrv", namesrv);
         set("dir", dir.toString());
-        DefaultMQAdminExt admin = new DefaultMQAdminExt(10_000);
+        admin = new DefaultMQAdminExt(10_000);
         admin.setNamesrvAddr(namesrv);
         admin.setInstanceName(prefix + "-fixtures");
         admin.start();
@@ -62,11 +63,11 @@ final class Fixtures implements AutoCloseable {
         names.put(cluster, "<cluster>");
         names.put(prefix, "<p>");
         set("name", name);
-        messages(admin, cluster);
+        messages(cluster);
         files(dir);
     }
 
-    private void messages(DefaultMQAdminExt admin, String cluster) throws Exception {
+    private void messages(String cluster) throws Exception {
         producer = new DefaultMQProducer(prefix + "-writers");
         producer.setNamesrvAddr(namesrv);
         producer.setInstanceName(prefix + "-writers");
@@ -135,7 +136,12 @@ final class Fixtures implements AutoCloseable {
         }
     }
 
-    Map<String, String> variables() {
+    /** With the address of the present master. */
+    Map<String, String> variables() throws Exception {
+        String master = admin.examineBrokerClusterInfo().getBrokerAddrTable().get(variables.get("name")).getBrokerAddrs().get(0L);
+        if (master != null) {
+            set("broker", master);
+        }
         return variables;
     }
 

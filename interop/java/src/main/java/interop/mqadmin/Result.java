@@ -25,7 +25,8 @@ record Result(String command, String line, String end, String codes, List<String
         List<Result> l = new ArrayList<>();
         for (String row : Files.readAllLines(file)) {
             String[] f = row.split("\t", -1);
-            l.add(new Result(f[0], f[1], f[2], f[3], f[4].isEmpty() ? List.of() : Arrays.asList(f[4].split("\\\\n"))));
+            List<String> output = Arrays.stream(f[4].split("\\\\n")).filter(line -> !line.isEmpty() && !Text.dropped(line)).toList();
+            l.add(new Result(f[0], f[1], f[2], f[3], output));
         }
         return l;
     }
