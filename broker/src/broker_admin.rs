@@ -72,6 +72,13 @@ fn runtime_table(broker: &Broker) -> Vec<(String, String)> {
         now.put_bytes as f64 / now.put as f64
     };
     put("putMessageAverageSize", average.to_string());
+    put("putMessageFailedTimes", stats.puts_failed().to_string());
+    let (sends, reads) = (&stats.put_latency, &stats.get_latency);
+    put("putMessageDistributeTime", sends.distribution());
+    put("putMessageEntireTimeMax", sends.longest_ms().to_string());
+    put("getMessageEntireTimeMax", reads.longest_ms().to_string());
+    put("putLatency99", format!("{:.2}", sends.quantile(0.99)));
+    put("putLatency999", format!("{:.2}", sends.quantile(0.999)));
     put("dispatchMaxBuffer", "0".to_owned());
     put("dispatchBehindBytes", "0".to_owned());
     put("pageCacheLockTimeMills", "0".to_owned());

@@ -344,6 +344,15 @@ fn read_disk(broker: &Broker, pull: &Pull) -> Result<Outcome, StoreError> {
 }
 
 fn read(broker: &Broker, pull: &Pull, heat: Heat) -> Result<Outcome, StoreError> {
+    let began = Instant::now();
+    let outcome = read_queue(broker, pull, heat);
+    if let Ok(Outcome::Found { .. }) = &outcome {
+        broker.stats.get_latency.took(began.elapsed());
+    }
+    outcome
+}
+
+fn read_queue(broker: &Broker, pull: &Pull, heat: Heat) -> Result<Outcome, StoreError> {
     let h = &pull.header;
     let offset = h.queue_offset;
     let nothing = |code, status, next, min, max| {

@@ -128,11 +128,12 @@ fn store(broker: &Arc<Broker>, call: Call, back: &Back) {
     }
     let proposal = broker.proposal(&call, vec![message], true);
     let shared = broker.clone();
+    let (topic, group) = (record.topic().to_owned(), back.header.group.clone());
     broker
         .replica
         .propose(proposal, move |result| match result {
             Ok(_) => {
-                shared.stats.sent_back(dead);
+                shared.stats.sent_back(&topic, &group, dead);
                 call.ok();
             }
             Err(e) => shared.failed(call, e),

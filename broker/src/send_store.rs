@@ -86,15 +86,20 @@ pub fn propose(broker: &Arc<Broker>, call: Call, topic: ByteStr, mut send: Send)
     let count = messages.len() as u64;
     let proposal = broker.proposal(&call, messages, send.wait);
     let shared = broker.clone();
+    let arrived = call.arrived;
     broker.sends.0.fetch_add(1, Ordering::Relaxed);
     broker.replica.propose(proposal, move |result| {
         shared.sends.0.fetch_sub(1, Ordering::Relaxed);
         match result {
             Ok(kept) => {
                 shared.stats.stored(&topic, count, bytes as u64);
+                shared.stats.put_latency.took(arrived.elapsed());
                 call.reply(stored(&shared, &kept, send));
             }
-            Err(e) => shared.failed(call, e),
+            Err(e) => {
+                shared.stats.put_failed();
+                shared.failed(call, e);
+            }
         }
     });
 }

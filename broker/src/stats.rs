@@ -11,9 +11,14 @@ use parking_lot::Mutex;
 use crate::broker::{Broker, now_ms};
 use crate::config::Config;
 use crate::exporter::Exporter;
+use crate::item_stats::ItemStats;
+use crate::latency::Latency;
 
 /// Distance of two samples; RocketMQ's shortest window.
 pub const SAMPLE: Duration = Duration::from_secs(10);
+
+/// In samples.
+const MINUTE: u64 = 6;
 
 /// Samples kept: ten minutes and one.
 const SAMPLES: usize = 61;
@@ -47,6 +52,13 @@ pub struct Stats {
     get_missed: AtomicU64,
     got: AtomicU64,
     got_bytes: AtomicU64,
+    put_failed: AtomicU64,
+    /// By topic and group.
+    pub items: ItemStats,
+    /// Of sends.
+    pub put_latency: Latency,
+    /// Of pulls that found messages, the time to read them.
+    pub get_latency: Latency,
     history: Mutex<History>,
     pub boot_ms: i64,
     booted: Instant,
@@ -82,6 +94,10 @@ impl Stats {
             get_missed: AtomicU64::new(0),
             got: AtomicU64::new(0),
             got_bytes: AtomicU64::new(0),
+            put_failed: AtomicU64::new(0),
+            items: ItemStats::default(),
+            put_latency: Latency::default(),
+            get_latency: Latency::default(),
             history: Mutex::new(History {
                 day: now_ms() / DAY_MS,
                 ..History::default()
@@ -104,6 +120,7 @@ impl Stats {
     pub fn stored(&self, topic: &str, messages: u64, bytes: u64) {
         self.put.fetch_add(messages, Ordering::Relaxed);
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.items.stored(topic, messages, bytes);
         if let Some(exporter) = &self.exporter {
             exporter.stored(topic, messages, bytes);
         }
@@ -114,6 +131,7 @@ impl Stats {
         self.get_found.fetch_add(1, Ordering::Relaxed);
         self.got.fetch_add(messages, Ordering::Relaxed);
         self.got_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.items.pulled(topic, group, messages, bytes);
         if let Some(exporter) = &self.exporter {
             exporter.pulled(topic, group, messages, bytes);
         }
@@ -124,8 +142,19 @@ impl Stats {
         self.get_missed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A message given back by a consumer.
-    pub fn sent_back(&self, dead: bool) {
+    /// A send that could not be stored.
+    pub fn put_failed(&self) {
+        self.put_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub fn puts_failed(&self) -> u64 {
+        self.put_failed.load(Ordering::Relaxed)
+    }
+
+    /// A message of `topic` given back by a consumer.
+    pub fn sent_back(&self, topic: &str, group: &str, dead: bool) {
+        self.items.sent_back(topic, group);
         if dead {
             self.to_dlq.increment(1)
         } else {
@@ -189,6 +218,8 @@ impl Stats {
             history.samples.pop_front();
         }
         history.samples.push_back((Instant::now(), totals));
+        drop(history);
+        self.items.look();
     }
 
     /// Time since the start.
@@ -211,9 +242,13 @@ fn memory_bytes(percent: u64) -> i64 {
 /// Takes samples; for the life of the broker.
 pub async fn run(broker: Arc<Broker>) {
     let mut tick = tokio::time::interval(SAMPLE);
-    loop {
+    for number in 0_u64.. {
         tick.tick().await;
         broker.stats.sample();
+        if number.is_multiple_of(MINUTE) {
+            broker.stats.put_latency.next_minute();
+            broker.stats.get_latency.next_minute();
+        }
     }
 }
 

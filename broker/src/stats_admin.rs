@@ -33,7 +33,10 @@ pub fn topic_stats(broker: &Arc<Broker>, call: Call) {
         );
     };
     on_disk(broker, call, move |broker| {
-        let mut table = TopicStatsTable::default();
+        let mut table = TopicStatsTable {
+            topic_put_tps: broker.stats.items.put_tps(&header.topic),
+            ..TopicStatsTable::default()
+        };
         for queue_id in 0..topic.read_queue_nums.max(topic.write_queue_nums) {
             let (min, max) = broker
                 .replica
@@ -104,6 +107,7 @@ fn stats_of(
         if given_up {
             continue;
         }
+        stats.consume_tps += broker.stats.items.get_tps(&topic, group);
         for queue_id in 0..config.read_queue_nums {
             let (min, max) = broker
                 .replica
@@ -146,15 +150,23 @@ pub fn consumed_by(broker: &Arc<Broker>, call: Call) {
     call.reply(RemotingCommand::response(response::SUCCESS).with_body(body));
 }
 
-/// VIEW_BROKER_STATS_DATA: no such statistics are kept, which RocketMQ's tools take as "nothing happened yet".
-pub fn view_stats(_: &Arc<Broker>, call: Call) {
+/// VIEW_BROKER_STATS_DATA, of this replica. What nothing was counted of is an error, which RocketMQ's tools take as "nothing
+/// happened yet".
+pub fn view_stats(broker: &Arc<Broker>, call: Call) {
     let header: ViewBrokerStatsDataRequestHeader = match call.cmd.header() {
         Ok(header) => header,
         Err(e) => return call.bad_header(e),
     };
-    let remark = format!(
-        "The stats <{}> <{}> not exist",
-        header.stats_name, header.stats_key
-    );
-    call.error(response::SYSTEM_ERROR, remark);
+    let (name, key) = (&header.stats_name, &header.stats_key);
+    match broker.stats.items.view(name, key, &broker.config().cluster) {
+        Some(data) => {
+            call.reply(
+                RemotingCommand::response(response::SUCCESS).with_body(json::to_bytes(&data)),
+            );
+        }
+        None => {
+            let remark = format!("The stats <{name}> <{key}> not exist");
+            call.error(response::SYSTEM_ERROR, remark);
+        }
+    }
 }

@@ -1,4 +1,6 @@
-use raftmq_remoting::body::{ConsumeStats, KVTable, MessageQueue, TopicStatsTable};
+use raftmq_remoting::body::{
+    BrokerStatsData, ConsumeStats, KVTable, MessageQueue, TopicStatsTable,
+};
 use raftmq_remoting::codes::request;
 use raftmq_remoting::json;
 
@@ -114,13 +116,19 @@ async fn topic_and_consume_stats() {
         .ask(request::QUERY_TOPIC_CONSUME_BY_WHO, &[("topic", "T")])
         .await;
     assert_eq!(text(&answer), r#"{"groupList":["G"]}"#);
-    let view = [("statsName", "TOPIC_PUT_NUMS"), ("statsKey", "T")];
+    let view = |key| [("statsName", "TOPIC_PUT_NUMS"), ("statsKey", key)];
     let answer = broker
         .client
-        .ask(request::VIEW_BROKER_STATS_DATA, &view)
+        .ask(request::VIEW_BROKER_STATS_DATA, &view("T"))
+        .await;
+    let data: BrokerStatsData = json::from_slice(&answer.body.to_bytes()).unwrap();
+    assert!((0..=3).contains(&data.stats_minute.sum), "{data:?}");
+    let answer = broker
+        .client
+        .ask(request::VIEW_BROKER_STATS_DATA, &view("Nope"))
         .await;
     assert_eq!(
         (answer.code, remark(&answer)),
-        (1, "The stats <TOPIC_PUT_NUMS> <T> not exist")
+        (1, "The stats <TOPIC_PUT_NUMS> <Nope> not exist")
     );
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::Timelike;
+use raftmq_broker::delete_when::DeleteWhen;
 use raftmq_broker::{Broker, Config};
 use raftmq_remoting::body::KVTable;
 use raftmq_remoting::codes::request;
@@ -19,9 +21,16 @@ pub const SMALL: u64 = 65_536;
 pub fn small(config: &mut Config) {
     config.segment_size = SMALL;
     config.file_reserved_hours = 0;
+    config.delete_when = far_hour();
     config.clean_interval_ms = 1_000;
     config.disk_max_used = 95;
     config.clean_forcibly = false;
+}
+
+/// `deleteWhen` half a day from now: nothing is deleted because of the time of a test.
+fn far_hour() -> DeleteWhen {
+    let hour = (chrono::Local::now().hour() + 12) % 24;
+    DeleteWhen::parse(&hour.to_string()).unwrap()
 }
 
 /// Messages of 8 KiB over some seconds, as the log is cut at most once a second.
