@@ -84,6 +84,14 @@ impl Drop for Claim {
     }
 }
 
+/// Claims a transaction that was pending a moment ago. It may have ended before it was claimed, so it is read again: whoever went on
+/// with what he had read would bring it back to life.
+fn claim(broker: &Arc<Broker>, term: u64, position: i64) -> Option<(Claim, PendingTransaction)> {
+    let claim = Claim::take(broker, term, position)?;
+    let pending = broker.state().transaction(position).ok()??;
+    Some((claim, pending))
+}
+
 /// The properties a half message gets besides: where it is to go.
 pub fn half_properties<'a>(
     topic: &'a str,
@@ -273,7 +281,7 @@ impl Batch {
         let mut bytes = 0;
         for pending in found {
             batch.next = Some(pending.position + 1);
-            if let Some(claim) = Claim::take(broker, term, pending.position) {
+            if let Some((claim, pending)) = claim(broker, term, pending.position) {
                 bytes += batch.add(broker, pending, claim);
             }
             if bytes > BATCH_BYTES {
@@ -475,7 +483,7 @@ fn read_to_move(
         if pending.position as u64 >= before || size > BATCH_BYTES {
             break;
         }
-        let Some(claim) = Claim::take(broker, term, pending.position) else {
+        let Some((claim, pending)) = claim(broker, term, pending.position) else {
             continue;
         };
         let Ok(bytes) = broker.replica.read_record_at(pending.position) else {

@@ -109,6 +109,37 @@ async fn a_commit_delivers_once_and_a_rollback_nothing() {
     assert_eq!(queue_2(&broker.client, "T").await.len(), 1);
 }
 
+/// A check that had read a transaction before it ended, and counted itself after that, brought it back: it was delivered twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ended_while_it_is_checked_stays_ended() {
+    const MESSAGES: usize = 400;
+    let broker = TestBroker::start_with(|config| {
+        config.transaction_timeout_ms = 1;
+        config.transaction_check_interval_ms = 1;
+        config.transaction_check_max = 10_000;
+    })
+    .await;
+    broker.send("T", "before").await;
+    let mut halves = Vec::new();
+    for n in 0..MESSAGES {
+        halves.push(send_half(&broker.client, &half("T", &n.to_string())).await);
+    }
+    for what in &halves {
+        let done = Instant::now() + Duration::from_secs(20);
+        while end(&broker.client, *what, COMMIT).await.code != 0 {
+            assert!(Instant::now() < done, "it is always being checked");
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for what in &halves {
+        let again = end(&broker.client, *what, COMMIT).await;
+        assert_eq!(
+            (again.code, remark(&again)),
+            (1, "Find prepared transaction message failed")
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_fit_the_half_message_is_refused() {
     let broker = TestBroker::start().await;

@@ -121,6 +121,7 @@ pub struct Clients {
     workload: Workload,
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
+    last_question: Arc<transaction::LastQuestion>,
 }
 
 impl Clients {
@@ -144,8 +145,10 @@ impl Clients {
         let mut tasks = JoinSet::new();
         let follows = shared.clone();
         tasks.spawn(async move { follows.follow_master().await });
+        let last_question = Arc::new(transaction::LastQuestion::default());
         if workload == Workload::Transaction {
-            tasks.spawn(transaction::answer(shared.clone(), readers));
+            let answers = transaction::answer(shared.clone(), readers, last_question.clone());
+            tasks.spawn(answers);
         }
         let registers = Arc::new(register::Registers::default());
         let positions = Arc::new(retry::Positions::default());
@@ -166,6 +169,7 @@ impl Clients {
             workload,
             shared,
             tasks,
+            last_question,
         })
     }
 
@@ -189,7 +193,12 @@ impl Clients {
             tokio::time::sleep(longest + last_reads::GRACE).await;
         }
         if self.workload == Workload::Transaction {
-            tokio::time::sleep(transaction::GRACE).await;
+            let all_ended = self.last_question.wait().await;
+            // Nothing is written any more.
+            self.tasks.abort_all();
+            if !all_ended {
+                return Err("brokers still ask about transactions".to_owned());
+            }
         }
         last_reads::all(&self.shared).await
     }

@@ -3,7 +3,7 @@
 //! acknowledgement on somebody sees to it that it is delivered, once; one that is to be rolled back is never to be seen.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftmq_client::ReceivedMessage;
 use raftmq_remoting::body::{HeartbeatData, ProducerData};
@@ -30,8 +30,10 @@ pub const BROKER: [(&str, &str); 3] = [
     ("transactionCheckInterval", "1000"),
     ("transactionCheckMax", "1000"),
 ];
-/// After the senders stopped, for what is still open to be asked about and answered.
-pub const GRACE: Duration = Duration::from_secs(12);
+/// After the senders stopped: when nobody has asked for so long, nothing is open.
+const QUIET: Duration = Duration::from_secs(4);
+/// And no longer than this.
+const LIMIT: Duration = Duration::from_secs(90);
 /// Who answers questions: tasks, and so processes of the history.
 pub const ANSWERERS: u32 = 4;
 /// Questions that wait for one of them; a broker asks again.
@@ -77,10 +79,30 @@ pub async fn run(mut thread: Thread) {
     }
 }
 
+/// When a broker last asked.
+#[derive(Default)]
+pub struct LastQuestion(parking_lot::Mutex<Option<Instant>>);
+
+impl LastQuestion {
+    /// Waits until brokers have nothing left to ask. Says whether it came to that.
+    pub async fn wait(&self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            let since = self.0.lock().map_or(began, |at| at.max(began));
+            if since.elapsed() > QUIET {
+                return true;
+            }
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+        false
+    }
+}
+
 /// Hands the questions of brokers over.
 struct Questions {
     tx: mpsc::Sender<(u64, Half)>,
     set: String,
+    last: Arc<LastQuestion>,
 }
 
 impl Handler for Questions {
@@ -88,6 +110,7 @@ impl Handler for Questions {
         if request.cmd.code != request_code::CHECK_TRANSACTION_STATE {
             return;
         }
+        *self.last.0.lock() = Some(Instant::now());
         let header = request.cmd.header::<CheckTransactionStateRequestHeader>();
         let body = request.cmd.body.to_bytes();
         let (Ok(header), Ok(messages)) = (header, ReceivedMessage::decode_all(&body, &self.set))
@@ -106,7 +129,7 @@ impl Handler for Questions {
 }
 
 /// Tells all brokers that there is somebody to ask, and answers them, as processes from `first` on; for as long as this is polled.
-pub async fn answer(shared: Arc<Shared>, first: u32) {
+pub async fn answer(shared: Arc<Shared>, first: u32, last: Arc<LastQuestion>) {
     let (tx, rx) = mpsc::channel(WAITING);
     let rx = Arc::new(Mutex::new(rx));
     let mut answerers = tokio::task::JoinSet::new();
@@ -124,6 +147,7 @@ pub async fn answer(shared: Arc<Shared>, first: u32) {
     let questions = Questions {
         tx,
         set: shared.place.set.clone(),
+        last,
     };
     let client = RemotingClient::new(ClientOptions::default(), Some(Arc::new(questions)));
     let heartbeat = HeartbeatData {
