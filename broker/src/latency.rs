@@ -138,7 +138,7 @@ mod tests {
             "[<=0ms]:2 [0~10ms]:2 [10~50ms]:1 [50~100ms]:0 [100~200ms]:1 [200~500ms]:0 [500ms~1s]:0 [1~2s]:0 [2~3s]:0 \
              [3~4s]:0 [4~5s]:0 [5~10s]:0 [10s~]:1 "
         );
-        assert_eq!(latency.quantile(0.5), 3.0);
+        assert_eq!(latency.quantile(0.5), 9.0);
         assert_eq!(latency.quantile(0.8), 150.0);
         assert_eq!(latency.quantile(0.99), 10_000.0);
         assert_eq!(latency.longest_ms(), 12_000);
