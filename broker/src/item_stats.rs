@@ -57,7 +57,7 @@ impl Item {
                     at_ms: now - TICK_MS * every as i64,
                     ..Look::default()
                 });
-            } else if tick % every != 0 {
+            } else if !tick.is_multiple_of(every) {
                 continue;
             }
             if window.len() == kept {
