@@ -2,9 +2,10 @@
 //! RocketMQ's `BrokerStatsManager`, its names, keys and windows. Each item remembers its counts every 10 s, every 10 minutes and
 //! every hour; a window is what lies between its first and its last. Names come from clients, so the number of items is bounded.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ahash::HashMap;
 use parking_lot::{Mutex, RwLock};
 use raftmq_remoting::body::{BrokerStatsData, BrokerStatsItem};
 
@@ -144,6 +145,20 @@ impl ItemStats {
     /// A consumer gave a message back.
     pub fn sent_back(&self, topic: &str, group: &str) {
         self.sent_back.add(&pair(topic, group), 1, 0);
+    }
+
+    /// Messages stored since the start, and their bytes.
+    pub fn total_stored(&self) -> (u64, u64) {
+        let item = &self.broker_stored;
+        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        (read(&item.messages), read(&item.bytes))
+    }
+
+    /// Messages sent to consumers since the start, their bytes, and in how many answers.
+    pub fn total_pulled(&self) -> (u64, u64, u64) {
+        let item = &self.broker_pulled;
+        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        (read(&item.messages), read(&item.bytes), read(&item.times))
     }
 
     /// To be called every 10 s.

@@ -46,12 +46,7 @@ struct History {
 
 /// See the module's text.
 pub struct Stats {
-    put: AtomicU64,
-    put_bytes: AtomicU64,
-    get_found: AtomicU64,
     get_missed: AtomicU64,
-    got: AtomicU64,
-    got_bytes: AtomicU64,
     put_failed: AtomicU64,
     /// By topic and group.
     pub items: ItemStats,
@@ -88,12 +83,7 @@ impl Stats {
 
     fn counting(config: &Config) -> Self {
         Self {
-            put: AtomicU64::new(0),
-            put_bytes: AtomicU64::new(0),
-            get_found: AtomicU64::new(0),
             get_missed: AtomicU64::new(0),
-            got: AtomicU64::new(0),
-            got_bytes: AtomicU64::new(0),
             put_failed: AtomicU64::new(0),
             items: ItemStats::default(),
             put_latency: Latency::default(),
@@ -118,8 +108,6 @@ impl Stats {
 
     /// Messages of clients that were stored and acknowledged.
     pub fn stored(&self, topic: &str, messages: u64, bytes: u64) {
-        self.put.fetch_add(messages, Ordering::Relaxed);
-        self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.items.stored(topic, messages, bytes);
         if let Some(exporter) = &self.exporter {
             exporter.stored(topic, messages, bytes);
@@ -128,9 +116,6 @@ impl Stats {
 
     /// A pull that found messages.
     pub fn pulled(&self, topic: &str, group: &str, messages: u64, bytes: u64) {
-        self.get_found.fetch_add(1, Ordering::Relaxed);
-        self.got.fetch_add(messages, Ordering::Relaxed);
-        self.got_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.items.pulled(topic, group, messages, bytes);
         if let Some(exporter) = &self.exporter {
             exporter.pulled(topic, group, messages, bytes);
@@ -164,14 +149,15 @@ impl Stats {
 
     /// Totals since the start.
     pub fn totals(&self) -> Totals {
-        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let (put, put_bytes) = self.items.total_stored();
+        let (got, got_bytes, get_found) = self.items.total_pulled();
         Totals {
-            put: read(&self.put),
-            put_bytes: read(&self.put_bytes),
-            get_found: read(&self.get_found),
-            get_missed: read(&self.get_missed),
-            got: read(&self.got),
-            got_bytes: read(&self.got_bytes),
+            put,
+            put_bytes,
+            get_found,
+            get_missed: self.get_missed.load(Ordering::Relaxed),
+            got,
+            got_bytes,
         }
     }
 

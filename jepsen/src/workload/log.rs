@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::client::Thread;
 use super::requests::{DELAYS, Shape, Wrote};
-use super::{Pace, value};
+use super::{Outgoing, Pace, value};
 
 /// A reader that found little waits so long.
 const LITTLE: Duration = Duration::from_millis(10);
@@ -43,15 +43,9 @@ pub async fn delayed(mut thread: Thread) {
 }
 
 async fn send(mut thread: Thread, delays: Option<&[(u32, u32)]>) {
-    let mut pace = Pace::of(&thread);
-    for number in 0.. {
-        if thread.shared.is_stopped() {
-            break;
-        }
-        pace.wait().await;
+    let mut outgoing = Outgoing::of(&thread);
+    while let Some((queue, message)) = outgoing.next(&mut thread).await {
         let level = delays.and_then(|d| thread.random.choose(d).copied());
-        let queue = thread.any_queue();
-        let message = value::of(thread.number, number);
         thread.send(queue, message, level).await;
     }
 }

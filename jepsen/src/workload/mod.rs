@@ -236,6 +236,32 @@ async fn create(place: &Place, settings: &Settings) -> Result<(), BenchError> {
     Ok(())
 }
 
+/// The messages of one sender, at the pace of the run.
+pub(crate) struct Outgoing {
+    pace: Pace,
+    number: u64,
+}
+
+impl Outgoing {
+    fn of(thread: &Thread) -> Self {
+        Self {
+            pace: Pace::of(thread),
+            number: 0,
+        }
+    }
+
+    /// The next one and the queue it goes to, when it is time; None when the run comes to its end.
+    async fn next(&mut self, thread: &mut Thread) -> Option<(u32, u64)> {
+        if thread.shared.is_stopped() {
+            return None;
+        }
+        self.pace.wait().await;
+        let message = value::of(thread.number, self.number);
+        self.number += 1;
+        Some((thread.any_queue(), message))
+    }
+}
+
 /// Waits as long as the rate of all threads together asks for.
 pub(crate) struct Pace {
     every: Option<tokio::time::Interval>,

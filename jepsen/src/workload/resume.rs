@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use super::Outgoing;
 use super::client::Thread;
 use super::requests::Shape;
-use super::{Pace, value};
 
 /// Polls between two crashes, at most.
 const LIFE: usize = 20;
@@ -18,14 +18,8 @@ pub async fn run(mut thread: Thread) {
     if thread.number < queues.min(thread.shared.settings.concurrency / 2).max(1) {
         return consume(thread).await;
     }
-    let mut pace = Pace::of(&thread);
-    for number in 0.. {
-        if thread.shared.is_stopped() {
-            break;
-        }
-        pace.wait().await;
-        let queue = thread.any_queue();
-        let message = value::of(thread.number, number);
+    let mut outgoing = Outgoing::of(&thread);
+    while let Some((queue, message)) = outgoing.next(&mut thread).await {
         thread.send(queue, message, None).await;
     }
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::Outgoing;
 use super::client::Thread;
 use super::requests::{Shape, Wrote};
-use super::{Pace, value};
 
 /// How often a message is given back and comes again.
 pub const MOST_TIMES: u32 = 2;
@@ -52,14 +52,8 @@ pub async fn run(thread: Thread, positions: std::sync::Arc<Positions>) {
 }
 
 async fn send(mut thread: Thread) {
-    let mut pace = Pace::of(&thread);
-    for number in 0.. {
-        if thread.shared.is_stopped() {
-            break;
-        }
-        pace.wait().await;
-        let queue = thread.any_queue();
-        let message = value::of(thread.number, number);
+    let mut outgoing = Outgoing::of(&thread);
+    while let Some((queue, message)) = outgoing.next(&mut thread).await {
         thread.send(queue, message, None).await;
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, mpsc};
 use super::client::{Shared, Thread};
 use super::log::Reader;
 use super::requests::{GROUP, unreadable};
-use super::{Pace, value};
+use super::{Outgoing, value};
 use crate::value::Value;
 
 /// What brokers are to be started with: they ask early, and do not give up.
@@ -63,14 +63,8 @@ pub async fn run(mut thread: Thread) {
     if thread.number % 2 == 1 {
         return Reader::default().run(&mut thread, 0).await;
     }
-    let mut pace = Pace::of(&thread);
-    for number in 0.. {
-        if thread.shared.is_stopped() {
-            break;
-        }
-        pace.wait().await;
-        let queue = thread.any_queue();
-        let message = value::of(thread.number, number);
+    let mut outgoing = Outgoing::of(&thread);
+    while let Some((queue, message)) = outgoing.next(&mut thread).await {
         if let Some(half) = thread.half(queue, message).await
             && !is_open(message)
         {

@@ -90,6 +90,9 @@ final class Fixtures implements AutoCloseable {
         set("client", readers.getDefaultMQPushConsumerImpl().getmQClientFactory().getClientId());
         readBefore = read.get();
         waitFor(() -> admin.examineConsumeStats(prefix + "-readers").computeTotalDiff() == 0, "the readers' offsets");
+        // The offset of their retry topic is stored after their first long pull of it.
+        waitFor(() -> admin.examineConsumeStats(prefix + "-readers").getOffsetTable().keySet().stream()
+            .anyMatch(q -> q.getTopic().startsWith("%RETRY%")), "the readers' offsets of retries");
         DefaultMQProducer traced = new DefaultMQProducer(prefix + "-traced", null, true, null);
         traced.setNamesrvAddr(namesrv);
         traced.setInstanceName(prefix + "-traced");
