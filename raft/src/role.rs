@@ -28,8 +28,11 @@ pub struct Role {
     pub serving: bool,
     /// All members, learners included, by node id.
     pub members: Vec<Member>,
-    /// Node ids of the voters.
+    /// Node ids of the voters; while the membership changes, of those before and after.
     pub voters: Vec<u64>,
+    /// The membership is final, committed, and applied here. Before, the set still needs a majority of the old voters, too:
+    /// who goes by `voters` alone may take the last of them away.
+    pub settled: bool,
     /// This replica was taken out of the set.
     pub removed: bool,
     pub(crate) state_is_leader: bool,
@@ -63,6 +66,8 @@ impl Role {
             leader,
             serving: leads && applied_term == Some(metrics.current_term),
             voters: membership.voter_ids().collect(),
+            settled: membership.get_joint_config().len() <= 1
+                && metrics.last_applied.as_ref() >= metrics.membership_config.log_id().as_ref(),
             members,
             removed: false,
             state_is_leader: leads,

@@ -128,7 +128,11 @@ async fn a_set_of_one_grows_by_empty_replicas_that_know_its_name() {
             );
         }
     }
-    until("three voters", || founder.role().voters == [1, 2, 3]).await;
+    until("three voters", || {
+        let role = founder.role();
+        role.voters == [1, 2, 3] && role.settled
+    })
+    .await;
     let names: Vec<String> = founder
         .role()
         .members
