@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use raftmq_remoting::channel::Channel;
+use raftmq_remoting::channel::{Channel, corked};
 use raftmq_remoting::codes::{request, response};
 use raftmq_remoting::command::LanguageCode;
 use raftmq_remoting::server::{Handler, Request};
@@ -322,6 +322,10 @@ impl Handler for ClientPort {
             return call.error(response::REQUEST_CODE_NOT_SUPPORTED, remark);
         }
         dispatch(&self.broker, call);
+    }
+
+    fn together(&self, run: &mut dyn FnMut()) {
+        corked(|| self.broker.replica.together(run));
     }
 
     fn disconnected(&self, channel: &Channel) {

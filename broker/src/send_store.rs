@@ -22,6 +22,11 @@ use crate::send::Refusal;
 /// Remark of what is refused because too much is under way; as RocketMQ words it.
 pub const OVERLOAD: &str = "[OVERLOAD]system busy, start flow control for a while";
 
+/// What the answer to a single message takes.
+const ANSWER_FIELDS: usize = 8;
+/// See [`ANSWER_FIELDS`]; bytes.
+const ANSWER_TEXT: usize = 224;
+
 /// Sends that are not answered yet.
 #[derive(Default)]
 pub struct UnderWay(AtomicUsize);
@@ -48,16 +53,13 @@ pub struct Send {
 
 /// Every answer to a send has these two; Java reads them without looking whether they are there.
 pub fn answer(broker: &Broker, code: i32) -> RemotingCommand {
-    RemotingCommand::response(code)
-        .with_ext(extra::MSG_REGION, &broker.config().region)
-        .with_ext(
-            extra::TRACE_ON,
-            if broker.config().trace_on {
-                "true"
-            } else {
-                "false"
-            },
-        )
+    let mut answer = RemotingCommand::response(code);
+    answer.ext.reserve(ANSWER_FIELDS, ANSWER_TEXT);
+    let config = broker.config();
+    let trace_on = if config.trace_on { "true" } else { "false" };
+    answer
+        .with_ext(extra::MSG_REGION, &config.region)
+        .with_ext(extra::TRACE_ON, trace_on)
 }
 
 /// Answers a send that is not stored.

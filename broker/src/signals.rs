@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use raftmq_raft::{Arrived, Observer};
+use raftmq_remoting::channel::corked;
 use tokio::sync::Notify;
 
 use crate::broker::Broker;
@@ -35,6 +36,10 @@ pub struct Hooks(pub Arc<Signals>);
 impl Observer for Hooks {
     fn messages_applied(&self, arrived: &[Arrived]) {
         self.0.held.arrived(arrived);
+    }
+
+    fn answering(&self, run: &mut dyn FnMut()) {
+        corked(run);
     }
 
     fn topics_changed(&self) {

@@ -309,6 +309,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         let mut batch = self.log.append();
         let mut tickets = Vec::new();
         let mut newest = None;
+        let mut leader_alone = false;
         for entry in entries {
             let id = EntryId {
                 term: entry.log_id.leader_id.term,
@@ -331,14 +332,14 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
                     let (_, placed) = batch.push_draft(id, proposed.draft, now_ms)?;
                     self.stamped
                         .fetch_add(placed.len() as u64, Ordering::Relaxed);
-                    proposed.ticket.appended(id.index, placed);
+                    leader_alone |= proposed.ticket.appended(id.index, placed);
                     tickets.push(proposed.ticket);
                 }
             }
         }
         let (lease, log) = (self.lease.clone(), self.log.clone());
         let most = self.async_max_uncommitted.clone();
-        batch.submit(Box::new(move |result| {
+        let persisted = Box::new(move |result: Result<(), String>| {
             let persisted = result.is_ok();
             callback.io_completed(result.map_err(io::Error::other));
             // With too much that is not committed, the leader's word alone does not count: those sends wait for the commit.
@@ -349,7 +350,12 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
                     .iter()
                     .for_each(|ticket| ticket.persisted_under_lease());
             }
-        }));
+        });
+        match leader_alone {
+            // They are answered when it is persisted: not by the core's task.
+            true => batch.submit_to_thread(persisted),
+            false => batch.submit(persisted),
+        }
         if let Some(newest) = newest {
             self.appended.send_replace(newest);
         }

@@ -5,6 +5,7 @@
 //! It is also the waiting room. Requests that are not yet appended stay in the queue while there is no leader,
 //! bounded in bytes and time; when another replica leads they are handed back to be forwarded.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -48,6 +49,9 @@ const ANYTHING: Amount = Amount {
 };
 /// How long the next entry waits for those who were just answered.
 const GATHER: Duration = Duration::from_micros(200);
+/// So many entries in a row wait for nobody after one for which not even half of them asked again in time: clients that send
+/// at a rate of their own do not, and would only be answered later.
+const GATHERS_LEFT_OUT: u32 = 16;
 /// Bytes that wait for nobody.
 const GATHER_BYTES: usize = 256 * 1024;
 /// Bytes on their way through openraft at once.
@@ -140,6 +144,11 @@ pub struct Limits {
     pub max_entry: usize,
 }
 
+thread_local! {
+    /// This thread is in [`Proposer::together`].
+    static TOGETHER: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Queue of proposals, and the handle of the loop.
 pub struct Proposer {
     queue: Mutex<Queue>,
@@ -224,13 +233,31 @@ impl Proposer {
                 });
                 None
             };
-            (refused, queue.has(queue.wake_at))
+            (refused, !TOGETHER.get() && queue.has(queue.wake_at))
         };
         match refused {
             Some((error, done)) => done(Err(error)),
             None if wake => self.wake.notify_one(),
             None => {}
         }
+    }
+
+    /// Runs what proposes many times: the loop is woken once, for all of it.
+    pub fn together(&self, run: &mut dyn FnMut()) {
+        /// Wakes also when `run` panics.
+        struct Wake<'a>(&'a Proposer);
+        impl Drop for Wake<'_> {
+            fn drop(&mut self) {
+                TOGETHER.set(false);
+                let queue = self.0.queue.lock();
+                if !queue.waiting.is_empty() && queue.has(queue.wake_at) {
+                    self.0.wake.notify_one();
+                }
+            }
+        }
+        TOGETHER.set(true);
+        let _wake = Wake(self);
+        run();
     }
 
     /// Takes back what openraft refused, in front of the queue.
@@ -289,18 +316,27 @@ impl Proposer {
         let mut in_flight = InFlight::default();
         let mut led = false;
         let mut gathering: Option<Gathering> = None;
+        let mut left_out = 0;
         let pause = Pause::new();
         loop {
             let now = clock::now();
             if let Some(answered) = in_flight.sweep(now) {
                 let known = answered + self.queue.lock().waiting.len();
-                gathering = Some(Gathering {
+                // A single one has nobody to wait for.
+                gathering = (known > 1 && left_out == 0).then(|| Gathering {
                     enough: Amount {
                         requests: known - known / 8,
                         bytes: GATHER_BYTES,
                     },
                     until: now + GATHER,
                 });
+                left_out = left_out.saturating_sub(1);
+            }
+            if let Some(over) = gathering.filter(|g| now >= g.until) {
+                if self.queue.lock().waiting.len() < over.enough.requests / 2 {
+                    left_out = GATHERS_LEFT_OUT;
+                }
+                gathering = None;
             }
             let present = role.borrow_and_update().clone();
             let core = peers.core.get().filter(|_| present.leads());
@@ -321,7 +357,7 @@ impl Proposer {
                 return;
             }
             if let Some((raft, _)) = core {
-                gathering = gathering.filter(|g| now < g.until && in_flight.len() == 0);
+                gathering = gathering.filter(|_| in_flight.len() == 0);
                 let worth = match in_flight.len() {
                     0 => gathering.map_or(ANYTHING, |g| g.enough),
                     1..MAX_ENTRIES_IN_FLIGHT if in_flight.bytes() < MAX_BYTES_IN_FLIGHT => {

@@ -443,6 +443,11 @@ impl Replica {
         &self.inner
     }
 
+    /// Runs what calls [`Replica::propose`] many times: the propose loop is woken once, for all of it.
+    pub fn together(&self, run: &mut dyn FnMut()) {
+        self.inner.proposer.together(run);
+    }
+
     /// Queues a proposal. `done` is called once, on a raft thread, and must not block.
     pub fn propose(
         &self,

@@ -25,6 +25,10 @@ use crate::types::{
 pub trait Observer: Send + Sync + 'static {
     /// These messages can be consumed now.
     fn messages_applied(&self, arrived: &[Arrived]);
+    /// Called around what answers the requests of applied entries.
+    fn answering(&self, run: &mut dyn FnMut()) {
+        run();
+    }
     /// Topics were made, changed or deleted.
     fn topics_changed(&self);
     /// Groups were made, changed or deleted.
@@ -209,9 +213,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 false => self.apply_chunk(&batch)?,
             };
             self.finish_chunk().await?;
-            responders
-                .into_iter()
-                .for_each(|responder| responder.send(()));
+            self.observer.answering(&mut || {
+                let answered = responders.drain(..);
+                answered.for_each(|responder| responder.send(()));
+            });
             self.tell(&effects);
         }
         Ok(())

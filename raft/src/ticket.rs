@@ -105,11 +105,12 @@ impl Ticket {
         matches!(*self.stage.lock(), Stage::Appended(..))
     }
 
-    /// The entry is in the log with this index; its messages got these places, in order.
-    pub fn appended(&self, index: u64, placed: Vec<Placed>) {
+    /// The entry is in the log with this index; its messages got these places, in order. Whether somebody waits for no more
+    /// than that this replica persists it.
+    pub fn appended(&self, index: u64, placed: Vec<Placed>) -> bool {
         let mut stage = self.stage.lock();
         let Stage::Proposed(proposals) = std::mem::replace(&mut *stage, Stage::Settled) else {
-            return;
+            return false;
         };
         let default = self
             .proposer
@@ -124,7 +125,10 @@ impl Ticket {
             ack: pending.proposal.ack.unwrap_or(default),
             done: Some(pending.done),
         });
-        *stage = Stage::Appended(index, waiting.collect());
+        let waiting: Vec<Waiting> = waiting.collect();
+        let leader_alone = waiting.iter().any(|w| w.ack == AckLevel::Leader);
+        *stage = Stage::Appended(index, waiting);
+        leader_alone
     }
 
     /// This replica has persisted the entry and holds its lease: requests of the leader level are answered.

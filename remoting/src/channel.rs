@@ -7,6 +7,7 @@
 //! Memory: a peer that does not read is cut off when [`MAX_OUTBOUND_BYTES`] wait for it; a connection whose requests are
 //! not yet answered is not read further beyond its in-flight limit.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use crate::outbound::Batch;
 pub const MAX_OUTBOUND_BYTES: usize = 64 * 1024 * 1024;
 /// Default bytes of requests of one connection that are handed out and not yet answered; then reading pauses.
 pub const MAX_INFLIGHT_BYTES: usize = 32 * 1024 * 1024;
+/// Frames queued in [`corked`] after which the writing tasks are woken in any case.
+const CORKED_FRAMES: usize = 64;
 /// Requests of ours that may wait for their response on one connection.
 pub const MAX_PENDING: usize = 65_536;
 
@@ -118,6 +121,53 @@ pub(crate) struct Inner {
     aborted: AtomicBool,
     why_closed: Mutex<Option<String>>,
     last_traffic_ms: AtomicU64,
+}
+
+/// Channels whose writing tasks are still to be woken, and the frames queued since the last time.
+#[derive(Default)]
+struct Corked {
+    waiting: Vec<Channel>,
+    frames: usize,
+}
+
+impl Corked {
+    fn add(&mut self, channel: &Channel, first: bool) {
+        if first {
+            self.waiting.push(channel.clone());
+        }
+        self.frames += 1;
+        if self.frames >= CORKED_FRAMES {
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        self.frames = 0;
+        self.waiting.drain(..).for_each(|c| c.0.wake.notify_one());
+    }
+}
+
+thread_local! {
+    static CORKED: RefCell<Option<Corked>> = const { RefCell::new(None) };
+}
+
+/// Runs what queues many frames: those of one connection leave together, not the first alone and the others behind it.
+pub fn corked<R>(run: impl FnOnce() -> R) -> R {
+    /// Wakes also when `run` panics.
+    struct Uncork;
+    impl Drop for Uncork {
+        fn drop(&mut self) {
+            if let Some(mut corked) = CORKED.take() {
+                corked.wake();
+            }
+        }
+    }
+    if CORKED.with_borrow(Option::is_some) {
+        return run();
+    }
+    CORKED.set(Some(Corked::default()));
+    let _uncork = Uncork;
+    run()
 }
 
 /// One TCP connection. Clones are the same connection.
@@ -359,8 +409,12 @@ impl Channel {
         if waiting > MAX_OUTBOUND_BYTES {
             tracing::warn!(peer = %inner.remote, bytes = waiting, "peer does not read, connection closed");
             self.abort("the peer does not read what is sent to it");
-        } else if was_empty {
-            inner.wake.notify_one();
+        } else {
+            CORKED.with_borrow_mut(|corked| match corked {
+                Some(corked) => corked.add(self, was_empty),
+                None if was_empty => inner.wake.notify_one(),
+                None => {}
+            });
         }
         Ok(())
     }

@@ -164,25 +164,24 @@ async fn read_loop(
     let mut reader = FrameReader::new(io);
     let mut closed = pin!(channel.closed());
     loop {
-        while let Some(bytes) = reader.buffered()? {
-            let size = bytes.len() + REQUEST_OVERHEAD;
-            let cmd = frame::decode_frame(bytes)?;
-            if cmd.is_response() {
-                channel.complete(cmd);
-                continue;
-            }
-            dispatch(channel, cmd, size, handler);
-            if channel.is_closed() {
-                return Ok("closed");
-            }
-            if !channel.may_read() {
-                tokio::select! {
-                    () = &mut closed => return Ok("closed"),
-                    () = channel.wait_at_gate() => {}
-                }
+        let mut handled = Ok(());
+        match handler {
+            _ if reader.is_empty() => {}
+            Some(h) => h.together(&mut || handled = handle_buffered(channel, &mut reader, handler)),
+            None => handled = handle_buffered(channel, &mut reader, handler),
+        }
+        handled?;
+        if channel.is_closed() {
+            return Ok("closed");
+        }
+        if !channel.may_read() {
+            tokio::select! {
+                () = &mut closed => return Ok("closed"),
+                () = channel.wait_at_gate() => continue,
             }
         }
         let read = tokio::select! {
+            biased;
             read = reader.fill() => read?,
             () = &mut closed => return Ok("closed"),
         };
@@ -195,6 +194,27 @@ async fn read_loop(
         }
         channel.traffic();
     }
+}
+
+/// Handles what was read, until too much is in flight or the channel is closed.
+fn handle_buffered(
+    channel: &Channel,
+    reader: &mut FrameReader<OwnedReadHalf>,
+    handler: Option<&dyn Handler>,
+) -> Result<(), FrameError> {
+    while let Some(bytes) = reader.buffered()? {
+        let size = bytes.len() + REQUEST_OVERHEAD;
+        let cmd = frame::decode_frame(bytes)?;
+        if cmd.is_response() {
+            channel.complete(cmd);
+            continue;
+        }
+        dispatch(channel, cmd, size, handler);
+        if channel.is_closed() || !channel.may_read() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn dispatch(channel: &Channel, cmd: RemotingCommand, size: usize, handler: Option<&dyn Handler>) {
@@ -223,6 +243,8 @@ async fn write_loop(channel: Channel, mut io: OwnedWriteHalf) {
     loop {
         while channel.take_batch(&mut batch) {
             let result = tokio::select! {
+                // Most batches go at once: the other branch need not be looked at.
+                biased;
                 result = batch.write_to(&mut io, || channel.traffic()) => result,
                 () = grace(&channel) => return,
             };

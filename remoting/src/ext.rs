@@ -48,6 +48,12 @@ impl ExtFields {
         Self::default()
     }
 
+    /// Makes room for fields that are set next, `text` bytes of names and values together.
+    pub fn reserve(&mut self, fields: usize, text: usize) {
+        self.entries.reserve(fields);
+        self.own.reserve(text);
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

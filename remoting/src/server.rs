@@ -32,6 +32,11 @@ pub trait Handler: Send + Sync + 'static {
     /// request (or its [`Replier`]) and answer later. A panic answers code 1 and the connection goes on.
     fn handle(&self, request: Request);
 
+    /// Called around the [`Handler::handle`]s of the requests that came with one read.
+    fn together(&self, run: &mut dyn FnMut()) {
+        run();
+    }
+
     /// A connection is open; its requests follow.
     fn connected(&self, _channel: &Channel) {}
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::commitlog::format::parse_segment_name;
-use crate::commitlog::{CommitLog, LogOptions};
+use crate::commitlog::{CommitLog, Drive, LogOptions};
 use crate::consume_queue::QueueTable;
 use crate::directory::DirectoryLock;
 use crate::error::{Result, StoreError};
@@ -141,7 +141,11 @@ impl Store {
             let safe = opened.as_of.map_or(0, |(_, position)| position);
             drop_unsafe_index(fs.as_ref(), &index, options.segment_size, safe)?;
         }
-        let keys = Arc::new(KeyIndex::open(fs.clone(), index, options.segment_size)?);
+        let keys = KeyIndex::open(fs.clone(), index, options.segment_size)?;
+        if options.drive == Drive::Threads {
+            keys.write_beside()?;
+        }
+        let keys = Arc::new(keys);
         let mut machine = Machine::load(Parts {
             kv: kv.clone(),
             state: state.clone(),

@@ -127,15 +127,35 @@ impl AppendBatch<'_> {
         );
     }
 
-    /// Hands the writes to the storage thread; `done` is told when they are persisted.
+    /// Has the writes done; `done` is told when they are persisted. Small ones are perhaps done by the caller, and then `done`
+    /// is told before this returns: see [`super::short_cut`].
     pub fn submit(self, done: Done) {
-        let end = self.log.end();
-        self.log.send(Op::Append {
+        let (log, op) = self.operation(done);
+        let left = match &log.short_cut {
+            Some(short_cut) => short_cut.run(op),
+            None => Some(op),
+        };
+        if let Some(op) = left {
+            log.send(op);
+        }
+    }
+
+    /// As [`Self::submit`], by the storage thread whatever the size: for a `done` with more to do than the caller should.
+    pub fn submit_to_thread(self, done: Done) {
+        let (log, op) = self.operation(done);
+        log.send(op);
+    }
+}
+
+impl<'a> AppendBatch<'a> {
+    fn operation(self, done: Done) -> (&'a CommitLog, Op) {
+        let op = Op::Append {
             writes: self.writes,
-            end,
+            end: self.log.end(),
             durable: self.durable,
             done,
-        });
+        };
+        (self.log, op)
     }
 }
 

@@ -62,15 +62,19 @@ enum Step {
 impl Draft {
     /// An empty entry of messages and commands.
     pub fn new(capacity: usize) -> Self {
-        let mut draft = Self::with_kind(EntryKind::Normal);
-        draft.buf.reserve(capacity);
-        draft
+        Self::with_capacity(EntryKind::Normal, capacity)
     }
 
     fn with_kind(kind: EntryKind) -> Self {
+        Self::with_capacity(kind, HEADER_LEN)
+    }
+
+    fn with_capacity(kind: EntryKind, capacity: usize) -> Self {
+        let mut buf = BytesMut::with_capacity(capacity.max(HEADER_LEN));
+        buf.resize(HEADER_LEN, 0);
         Self {
             kind,
-            buf: BytesMut::zeroed(HEADER_LEN),
+            buf,
             steps: Vec::new(),
             records: 0,
         }

@@ -18,6 +18,7 @@ mod read;
 mod reader;
 mod recovery;
 pub mod segments;
+mod short_cut;
 pub mod tail;
 mod thread;
 pub mod vote;
@@ -41,6 +42,7 @@ use self::entry_index::EntryIndex;
 use self::marks::Mark;
 use self::queue_offsets::QueueOffsets;
 use self::segments::Segments;
+use self::short_cut::ShortCut;
 use self::tail::{RawEntry, Tail};
 use self::writer::{Done, FlushPolicy, Keep, Op, Progress, SegmentWriter};
 use crate::error::{Result, StoreError};
@@ -205,6 +207,8 @@ pub struct CommitLog {
     shared: Arc<Shared>,
     driver: Arc<Mutex<Option<Driver>>>,
     ops: Sender<Op>,
+    /// Small writes need not wait for the storage thread to wake up.
+    short_cut: Option<Arc<ShortCut>>,
     keeper: Option<Sender<Keep>>,
     vote: Arc<Mutex<Option<Vec<u8>>>>,
 }
@@ -535,6 +539,9 @@ impl CommitLog {
     }
 
     fn send(&self, op: Op) {
+        if let Some(short_cut) = &self.short_cut {
+            short_cut.queued();
+        }
         if let Err(failed) = self.ops.send(op) {
             let done = match failed.0 {
                 Op::Append { done, .. }

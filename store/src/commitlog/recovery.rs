@@ -17,6 +17,7 @@ use super::marks::{Mark, Marker};
 use super::queue_offsets::QueueOffsets;
 use super::reader::{EntryReader, Found};
 use super::segments::Segments;
+use super::short_cut::ShortCut;
 use super::tail::Tail;
 use super::thread::{flusher_loop, keeper_loop, storage_loop};
 use super::vote::VoteFile;
@@ -76,7 +77,7 @@ impl CommitLog {
         let mut writer =
             SegmentWriter::new(fs, segments, vote, &dir, options.flush, progress, boot)?;
         let (ops, queue) = channel::<Op>();
-        let (driver, keeper) = match options.drive {
+        let (driver, threads) = match options.drive {
             Drive::Caller => {
                 let writer = Box::new(writer);
                 (Driver::Caller { writer, queue }, None)
@@ -85,9 +86,10 @@ impl CommitLog {
                 let (keeper, wake) = channel::<Keep>();
                 let (stop_flusher, stop) = channel();
                 writer = writer.with_keeper(keeper.clone());
-                let lock = shared.clone();
+                let short_cut = Arc::new(ShortCut::new(writer));
+                let (lock, own) = (shared.clone(), short_cut.clone());
                 spawn("storage", move || {
-                    storage_loop(writer, &queue, &lock.checkpoint_lock);
+                    storage_loop(&own, &queue, &lock.checkpoint_lock);
                 })?;
                 let flushed = shared.clone();
                 let every = options.every;
@@ -98,13 +100,15 @@ impl CommitLog {
                     stop_flusher,
                     flusher,
                 };
-                (driver, Some(keeper))
+                (driver, Some((keeper, short_cut)))
             }
         };
+        let (keeper, short_cut) = threads.unzip();
         Ok(CommitLog {
             shared,
             driver: Arc::new(Mutex::new(Some(driver))),
             ops,
+            short_cut,
             keeper,
             vote: Arc::new(Mutex::new(saved_vote)),
         })

@@ -428,6 +428,55 @@ fn truncation_across_segments_takes_queue_offsets_and_topic_deletions_back() {
 }
 
 #[test]
+fn writes_of_the_caller_and_of_the_thread_keep_their_order() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let log = open(dir.path());
+    let (tx, told) = std::sync::mpsc::channel();
+    let mut expected = Vec::new();
+    let mut index = 0;
+    // Nobody waits in between: some find an empty queue and write themselves, some do not.
+    for round in 0..300u64 {
+        let body = format!("{round}");
+        let mut draft = Draft::new(0);
+        draft
+            .push_message(&message("T", 0, body.as_bytes()))
+            .expect("fits");
+        let mut batch = log.append();
+        batch
+            .push_draft(EntryId { term: round, index }, draft, 1_000)
+            .expect("appends");
+        let tell = tx.clone();
+        let done = Box::new(move |result| tell.send((round, result)).expect("heard"));
+        match round % 3 {
+            0 => batch.submit_to_thread(done),
+            _ => batch.submit(done),
+        }
+        expected.push((round, index, body));
+        index += 1;
+        if round % 7 == 0 {
+            expected.pop();
+            index -= 1;
+            let gone = log.truncate_after(index.checked_sub(1), Box::new(|r| r.expect("done")));
+            gone.expect("truncates");
+        }
+        if round % 11 == 0 {
+            std::thread::sleep(std::time::Duration::from_micros(200));
+        }
+    }
+    drop(tx);
+    let order: Vec<u64> = told
+        .iter()
+        .map(|(round, result)| result.map(|()| round).expect("written"))
+        .collect();
+    assert!(order.is_sorted() && order.len() == 300, "{order:?}");
+    log.close();
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(all(&log), expected);
+    log.close();
+}
+
+#[test]
 fn a_follower_takes_the_leaders_bytes_or_stops() {
     let (one, two) = (
         tempfile::tempdir().expect("temp dir"),

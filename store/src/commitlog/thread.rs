@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::segments::is_no_space;
+use super::short_cut::ShortCut;
 use super::writer::{Keep, LOOK_FOR_SPACE, Op, SegmentWriter, replace_log_start};
 use super::{FlushEvery, Shared};
 use crate::error::Result;
@@ -18,26 +19,20 @@ use crate::error::Result;
 const MAX_GROUP: usize = 1024;
 
 /// Runs until the sender is gone.
-pub(super) fn storage_loop(
-    mut writer: SegmentWriter,
-    queue: &Receiver<Op>,
-    checkpoint: &Mutex<u64>,
-) {
-    let progress = writer.progress().clone();
+pub(super) fn storage_loop(shared: &ShortCut, queue: &Receiver<Op>, checkpoint: &Mutex<u64>) {
     while let Ok(first) = queue.recv() {
-        *progress.busy_since.lock() = Some(Instant::now());
-        run_group(&mut writer, first, queue, checkpoint);
-        *progress.busy_since.lock() = None;
+        let performed = shared.busy(|writer| run_group(writer, first, queue, checkpoint));
+        shared.performed(performed);
     }
 }
 
-/// Performs `first` and what waits behind it.
+/// Performs `first` and what waits behind it; says how many these were.
 pub(super) fn run_group(
     writer: &mut SegmentWriter,
     first: Op,
     queue: &Receiver<Op>,
     checkpoint: &Mutex<u64>,
-) {
+) -> usize {
     let mut group = vec![first];
     while group.len() < MAX_GROUP {
         match queue.try_recv() {
@@ -54,7 +49,9 @@ pub(super) fn run_group(
         // Sparse indexes on disk may hold what is removed now: all are written again.
         **since = 0;
     }
+    let performed = group.len();
     writer.run(group);
+    performed
 }
 
 /// Runs every interval until told to stop, and once more then.

@@ -134,7 +134,7 @@ pub struct Progress {
     /// Held while `durable` is raised by the flusher or lowered by a truncation.
     pub(super) moving: Mutex<()>,
     poisoned: Mutex<Option<String>>,
-    /// When the storage thread began with what it is doing.
+    /// When whoever writes began with what it is doing.
     pub(super) busy_since: Mutex<Option<Instant>>,
     /// No space was found for a segment: new messages are refused until there is.
     pub(super) no_space: AtomicBool,
@@ -263,6 +263,22 @@ impl SegmentWriter {
     fn sync_marker(&self) -> Result<()> {
         let synced = self.marker.sync_data();
         synced.map_err(|e| StoreError::io("sync the marker", e))
+    }
+
+    /// Whether an operation is no more than a copy into the page cache: nothing is to be made, fsynced or waited for, and
+    /// it has at most `most` bytes.
+    pub(super) fn is_a_copy(&self, op: &Op, most: usize) -> bool {
+        let Op::Append {
+            writes,
+            durable: false,
+            ..
+        } = op
+        else {
+            return false;
+        };
+        let bytes: usize = writes.iter().map(|w| w.bytes.len()).sum();
+        let has_segment = |w: &Write| self.segments.containing(w.position).is_some();
+        self.policy == FlushPolicy::Async && bytes <= most && writes.iter().all(has_segment)
     }
 
     /// Has the next segment made ahead of its need by whoever listens.

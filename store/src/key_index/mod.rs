@@ -3,10 +3,11 @@
 //! time.
 //!
 //! One thread adds messages to the open run in memory; a full run is sorted and written as a file into the segment's
-//! directory; a complete segment's runs are merged to one sealed file in the background. What a crash takes is what
+//! directory, by a thread of its own in a broker; a complete segment's runs are merged to one sealed file in the background. What a crash takes is what
 //! was in memory: [`KeyIndex::covered`] tells from where to add again. What damage takes are whole files:
 //! [`KeyIndex::gaps`] tells which segments to read once more for [`KeyIndex::rebuild`].
 
+mod beside;
 mod descriptors;
 mod file;
 mod format;
@@ -33,6 +34,7 @@ use parking_lot::Mutex;
 use crate::commitlog::format::{MAX_SEGMENT_SIZE, MIN_SEGMENT_SIZE};
 use crate::error::{Result, StoreError};
 use crate::vfs::FileSystem;
+use beside::Beside;
 use descriptors::Descriptors;
 use shared::Shared;
 use state::Limits;
@@ -93,6 +95,8 @@ impl KeyIndex {
             segment_size,
             state: Mutex::new(state),
             writer: Mutex::new(()),
+            run: Mutex::new(()),
+            beside: Beside::default(),
             maintenance: Mutex::new(()),
             descriptors: Descriptors::new(MAX_DESCRIPTORS),
             epoch: AtomicU64::new(0),
@@ -126,7 +130,9 @@ impl KeyIndex {
 
     /// Whether adding messages with so many keys, the last of which ends at `position`, may write and sync a file.
     pub fn may_write(&self, position: u64, keys: usize) -> bool {
-        self.shared.state.lock().fills(position, keys)
+        let state = self.shared.state.lock();
+        let waits = state.pending.is_some() || !self.shared.beside.is_there();
+        waits && state.fills(position, keys)
     }
 
     /// Adds a message's unique id and each blank-separated token of its keys. Positions never decrease, and a message

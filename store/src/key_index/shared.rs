@@ -1,8 +1,9 @@
-//! The index behind its handles. Three locks, always taken in this order:
+//! The index behind its handles. Four locks, always taken in this order:
 //!
 //! - `maintenance`: who merges, trims, rebuilds, resets or deletes files; held across file I/O. Apply never waits
 //!   for it, queries only try it.
-//! - `writer`: who adds; held while a run is written.
+//! - `writer`: who adds.
+//! - `run`: who writes the pending run, which is whoever adds or the thread beside; held while it is written.
 //! - `state`: what is in memory; never held across file I/O.
 
 use std::ops::ControlFlow;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::beside::Beside;
 use super::descriptors::Descriptors;
 use super::file::{IndexFile, Matches, is_damage, run_name};
 use super::format::{Entry, hashes};
@@ -35,6 +37,10 @@ pub struct Shared {
     pub state: Mutex<State>,
     /// One who adds.
     pub writer: Mutex<()>,
+    /// One who writes the pending run.
+    pub run: Mutex<()>,
+    /// Writes runs, if it was started.
+    pub beside: Beside,
     /// One who rearranges files.
     pub maintenance: Mutex<()>,
     /// For queries.
@@ -101,7 +107,7 @@ impl Shared {
         if first < upto {
             self.write_run(upto)?;
         }
-        Ok(())
+        self.write_pending()
     }
 
     fn sound_state(&self) -> Result<MutexGuard<'_, State>> {
@@ -112,13 +118,27 @@ impl Shared {
         }
     }
 
-    /// Writes the open run up to `end`; the writer's lock is held.
+    /// Writes the open run up to `end`, or has it written; the writer's lock is held.
     fn write_run(&self, end: u64) -> Result<()> {
+        // One is on its way at a time.
+        self.write_pending()?;
+        self.state.lock().cut(end);
+        match self.beside.write() {
+            true => Ok(()),
+            false => self.write_pending(),
+        }
+    }
+
+    /// Writes the pending run, if there is one.
+    pub fn write_pending(&self) -> Result<()> {
+        let _run = self.run.lock();
         let (extent, entries) = {
-            let mut state = self.state.lock();
-            let base = state.base_of(state.first);
-            let (first, entries) = state.cut(end);
-            (self.extent(base, first, end), entries)
+            let state = self.sound_state()?;
+            let Some(run) = &state.pending else {
+                return Ok(());
+            };
+            let base = state.base_of(run.first);
+            (self.extent(base, run.first, run.end), run.entries.clone())
         };
         // Queries read the pending run meanwhile: it is sorted in a copy.
         let mut sorted = entries.to_vec();
@@ -328,6 +348,7 @@ impl Shared {
                 // The log lost what was not yet indexed: no run may be on its way to a segment that goes.
                 drop(state);
                 let _writer = self.writer.lock();
+                let _run = self.run.lock();
                 state = self.state.lock();
                 state.skip_to(start);
                 state.drop_before(start)
@@ -349,6 +370,7 @@ impl Shared {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         let _held = self.maintenance.lock();
         let _writer = self.writer.lock();
+        let _run = self.run.lock();
         let fs = self.fs.as_ref();
         let store = |dropping| Start { position, dropping }.store(fs, &self.dir);
         store(true)?;

@@ -55,6 +55,8 @@ impl Segment {
 pub struct Pending {
     /// First position it covers.
     pub first: u64,
+    /// Where it ends.
+    pub end: u64,
     /// In log order.
     pub entries: Arc<Vec<Entry>>,
 }
@@ -161,7 +163,7 @@ impl State {
     }
 
     /// Takes the open run up to `end` out; it is pending from now on.
-    pub fn cut(&mut self, end: u64) -> (u64, Arc<Vec<Entry>>) {
+    pub fn cut(&mut self, end: u64) {
         let keep = self.entries.partition_point(|e| e.position < end);
         let rest = self.entries.split_off(keep);
         let entries = Arc::new(std::mem::replace(&mut self.entries, rest));
@@ -169,9 +171,9 @@ impl State {
         self.upto = self.upto.max(end);
         self.pending = Some(Pending {
             first,
-            entries: entries.clone(),
+            end,
+            entries,
         });
-        (first, entries)
     }
 
     /// Where to look for messages before `before`; `None` when there is nothing more.

@@ -36,6 +36,25 @@ fn filled(segments: u64) -> World {
 }
 
 #[test]
+fn runs_that_are_written_beside_are_found_at_any_time() {
+    let mut world = World::new();
+    world.index.write_beside().expect("a thread");
+    while world.end < 6 * SEGMENT {
+        let nth = world.log.len() as i64;
+        world.add("t", Some(&format!("id-{nth}")), "k", 1000, nth);
+        if nth % 97 == 0 {
+            world.check("t", "k", nth / 2, nth);
+        }
+        if nth % 1013 == 0 {
+            world.index.maintain().expect("maintained");
+        }
+    }
+    world.index.reset(world.end).expect("reset");
+    assert_eq!(world.index.covered(), world.end);
+    assert!(all(&world.index, "k").is_empty());
+}
+
+#[test]
 fn a_complete_segment_becomes_one_file() {
     let mut world = filled(3);
     let names = |world: &World, base: u64| {
