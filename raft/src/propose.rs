@@ -316,7 +316,7 @@ impl Proposer {
         let mut in_flight = InFlight::default();
         let mut led = false;
         let mut gathering: Option<Gathering> = None;
-        let mut left_out = 0;
+        let mut left_out = 0u32;
         let pause = Pause::new();
         loop {
             let now = clock::now();
