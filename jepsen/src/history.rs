@@ -69,8 +69,13 @@ pub struct Recorder {
     began: Instant,
     /// Clients write nothing before, nanoseconds since the run began.
     hushed_until: AtomicU64,
+    /// Writes of clients that were acknowledged so far.
+    acknowledged: AtomicU64,
     out: Mutex<Out>,
 }
+
+/// Operations that write.
+const WRITES: [&str; 5] = ["send", "commit", "send-back", "half", "end"];
 
 struct Out {
     file: BufWriter<Box<dyn Write + Send>>,
@@ -84,6 +89,7 @@ impl Recorder {
         Self {
             began: Instant::now(),
             hushed_until: AtomicU64::new(0),
+            acknowledged: AtomicU64::new(0),
             out: Mutex::new(Out {
                 file: BufWriter::with_capacity(BUFFER, out),
                 failed: None,
@@ -108,6 +114,11 @@ impl Recorder {
         self.now() < self.hushed_until.load(Ordering::Acquire)
     }
 
+    /// How many writes of clients were acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Acquire)
+    }
+
     /// Notes a fault or its healing. `targets` are replicas.
     pub fn nemesis(&self, kind: Kind, f: &str, targets: &[usize], detail: &str) {
         let value = serde_json::json!({"targets": targets, "detail": detail});
@@ -116,6 +127,9 @@ impl Recorder {
 
     /// Notes an event of now.
     pub fn note(&self, process: Process, kind: Kind, f: &str, value: impl Serialize) {
+        if kind == Kind::Ok && WRITES.contains(&f) {
+            self.acknowledged.fetch_add(1, Ordering::AcqRel);
+        }
         let mut out = self.out.lock();
         // The time is taken under the lock, so that the file is in its order.
         let event = Written {

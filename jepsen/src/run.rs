@@ -115,7 +115,9 @@ async fn play(settings: &mut Settings, ground: &Ground) -> Result<(), BenchError
     recorder.flush().map_err(BenchError::io(&path))?;
     if done.is_ok() && settings.servers == Whose::Raftmq && settings.not_whole.is_none() {
         let stores: Vec<_> = (0..settings.replicas).map(|r| bed.store_dir(r)).collect();
-        let verdict = tokio::task::spawn_blocking(move || replicas::check(&stores).json()).await;
+        let may_be_lost = settings.committed_may_be_lost();
+        let check = move || replicas::check(&stores, may_be_lost).json();
+        let verdict = tokio::task::spawn_blocking(check).await;
         let verdict = verdict
             .unwrap_or_else(|e| serde_json::json!({"valid?": "unknown", "why": e.to_string()}));
         write_json(&ground.dir.join("replicas.json"), &verdict)?;
@@ -221,6 +223,14 @@ fn bed_options(settings: &Settings, ground: &Ground) -> Result<BedOptions, Bench
             Ack::All => ("ackQuorum", "all"),
         });
     }
+    if settings.trims {
+        broker.push(("cleanResourceInterval", "1000"));
+    }
+    let majority = (settings.replicas / 2 + 1).to_string();
+    if settings.servers == Whose::JavaMaster {
+        // As many as a majority of ours: the master and, of two slaves, one.
+        broker.push(("inSyncReplicas", &majority));
+    }
     if settings.workload == "transaction" {
         broker.extend(transaction::BROKER);
     }
@@ -232,6 +242,7 @@ fn bed_options(settings: &Settings, ground: &Ground) -> Result<BedOptions, Bench
         network: needs.iter().any(|n| n.network),
         disks: needs.iter().any(|n| n.disks),
         clocks: needs.iter().any(|n| n.clocks),
+        seed: settings.seed,
         env: settings
             .sabotage
             .iter()

@@ -67,6 +67,8 @@ pub struct Settings {
     pub recovery_limit_ms: u64,
     /// Fewer acknowledged operations make a run worthless.
     pub least_ops: u64,
+    /// The log's oldest part is given up in this run: what lies before a queue's first offset is gone on purpose.
+    pub trims: bool,
     /// A bug that was built in.
     pub sabotage: Option<String>,
     /// How often each fault took place.

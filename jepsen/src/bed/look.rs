@@ -75,8 +75,30 @@ impl Bed {
 
     /// Where a replica's log ends, bytes; None when it does not answer.
     pub async fn log_end(&self, replica: usize) -> Option<i64> {
+        self.told(replica, "commitLogMaxOffset").await
+    }
+
+    /// Where it begins.
+    pub async fn log_start(&self, replica: usize) -> Option<i64> {
+        self.told(replica, "commitLogMinOffset").await
+    }
+
+    async fn told(&self, replica: usize, name: &str) -> Option<i64> {
         let info = self.admin.runtime_info(self.addrs.get(replica)?).await;
-        info.ok()?.get("commitLogMaxOffset")?.parse().ok()
+        info.ok()?.get(name)?.parse().ok()
+    }
+
+    /// Changes settings of a running replica.
+    ///
+    /// # Errors
+    /// It does not answer, or refuses.
+    pub async fn configure(
+        &self,
+        replica: usize,
+        settings: &[(&str, &str)],
+    ) -> Result<(), BenchError> {
+        let addr = &self.addrs[replica];
+        Ok(self.admin.update_broker_config(addr, settings).await?)
     }
 
     /// Waits until every replica runs, is registered, may vote, and has what the leader had a moment before.

@@ -39,11 +39,14 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 const LOOK_LIMIT: Duration = Duration::from_secs(1);
 /// Replicas of a bed at most.
 const MAX_REPLICAS: usize = 9;
-/// What every broker gets unless other settings are given: segments that a small disk has room for, and a scrubber that is round soon.
-const SETTINGS: [(&str, &str); 2] = [
-    ("mappedFileSizeCommitLog", "67108864"),
+/// What every broker of ours gets unless other settings are given: segments so small that a run fills many, with all that is done
+/// at their ends, and a scrubber that is round soon.
+const OURS: [(&str, &str); 2] = [
+    ("mappedFileSizeCommitLog", "1048576"),
     ("scrubBytesPerSecond", "67108864"),
 ];
+/// What Apache's get: segments that a small disk has room for.
+const THEIRS: [(&str, &str); 1] = [("mappedFileSizeCommitLog", "67108864")];
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -61,6 +64,8 @@ pub struct BedOptions {
     pub disk_mib: u64,
     /// libfaketime, for faults of clocks.
     pub clocks: bool,
+    /// For what befalls packets.
+    pub seed: u64,
     /// Settings for every broker, in place of the bed's own.
     pub settings: Vec<(String, String)>,
     /// Environment variables for every broker.
@@ -78,6 +83,7 @@ impl BedOptions {
             disks: false,
             disk_mib: 2048,
             clocks: false,
+            seed: 0,
             settings: Vec::new(),
             env: Vec::new(),
         }
@@ -132,7 +138,9 @@ impl Bed {
             command
         };
         let wrappers = beliefs.iter().map(wrapper).collect();
-        let mut own = SETTINGS.map(|(k, v)| (k.to_owned(), v.to_owned())).to_vec();
+        let own: &[(&str, &str)] = if often { &THEIRS } else { &OURS };
+        let text = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        let mut own: Vec<_> = own.iter().map(text).collect();
         own.retain(|(key, _)| options.settings.iter().all(|(k, _)| k != key));
         own.extend(options.settings.iter().cloned());
         let mut cluster = ClusterOptions {
@@ -344,7 +352,7 @@ fn ground(options: &BedOptions) -> Result<Ground, BenchError> {
     if options.network {
         // One more, for a replica that joins.
         let made = Arc::new(Namespaces::make(options.replicas + 1)?);
-        relay = Some(Relay::make(made.clone(), 0)?);
+        relay = Some(Relay::make(made.clone(), options.seed)?);
         namespaces = Some(made);
     }
     Ok((shared, disks, beliefs, namespaces, relay))

@@ -196,19 +196,18 @@ mod tests {
         let relay = Relay::make(namespaces.clone(), 1).unwrap();
         let pairs = vec![(Party::Outside, Party::Node(0))];
         let address = format!("{}:9", namespaces.host(0));
-        let usual = round_trip(&address);
-        assert!(usual < Duration::from_millis(40), "{usual:?}");
+        // A busy machine may be slow once, but not each time.
+        let usual = || (0..10).map(|_| round_trip(&address)).min().unwrap();
+        let limit = Duration::from_millis(250);
+        assert!(usual() < limit);
         let delay = Weather {
-            delay: Duration::from_millis(100),
+            delay: Duration::from_millis(300),
             jitter: Duration::from_millis(50),
             ..Weather::default()
         };
         relay.begin(delay, pairs.clone()).unwrap();
-        let late = round_trip(&address);
-        assert!(
-            late >= Duration::from_millis(50) && late < Duration::from_secs(1),
-            "{late:?}"
-        );
+        let late = usual();
+        assert!(late >= limit, "{late:?}");
         assert!(relay.touched() > 0);
         let all = Weather {
             loss: 1.0,
@@ -217,8 +216,8 @@ mod tests {
         relay.begin(all, pairs.clone()).unwrap();
         assert!(round_trip(&address) >= Duration::from_secs(4));
         relay.end().unwrap();
-        let after = round_trip(&address);
-        assert!(after < Duration::from_millis(40), "{after:?}");
+        let after = usual();
+        assert!(after < limit, "{after:?}");
 
         // A connection whose next segment is made a reset: what listens here is asked from the namespace.
         let listener = TcpListener::bind((namespaces.own_host(), 0)).unwrap();

@@ -87,8 +87,8 @@ impl FileKind {
     }
 }
 
-/// The end of a file may never have been committed, and become something else.
-const TAIL: usize = 1 << 20;
+/// The end of a file may never have been committed, and become something else: what all clients had under way.
+const TAIL: usize = 64 << 10;
 
 /// A byte that is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]

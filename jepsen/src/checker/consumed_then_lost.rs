@@ -15,7 +15,8 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
     let mut found = Anomalies::default();
     for poll in ops.polls.iter().filter(|p| !p.last) {
         for (offset, value) in ops.found(poll) {
-            if log.at(poll.queue, *offset) != Some(*value) && !log.is_trimmed(poll.queue, *offset) {
+            let trimmed = settings.trims && log.is_trimmed(poll.queue, *offset);
+            if log.at(poll.queue, *offset) != Some(*value) && !trimmed {
                 let ms = poll.span.completed / 1_000_000;
                 found.add("consumed-then-lost", || {
                     json!({"q": poll.queue, "offset": offset, "v": value, "via": poll.via, "ms": ms})

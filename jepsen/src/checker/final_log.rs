@@ -59,8 +59,25 @@ const MOST_GAP: usize = 1 << 20;
 pub struct Queue {
     /// By replica.
     pub copies: BTreeMap<u8, Copy>,
-    /// What most of them agree on is not asked: this is the longest copy. Where copies differ, [`Self::copies`] tells.
+    /// What most of them agree on is not asked: this is the longest copy, and before it what the one has that begins first. Where
+    /// copies differ, [`Self::copies`] tells.
     pub log: Copy,
+}
+
+impl Queue {
+    fn join(&mut self) {
+        let longest = self.copies.values().max_by_key(|c| c.end());
+        let Some(mut log) = longest.cloned() else {
+            return;
+        };
+        let first = self.copies.values().min_by_key(|c| c.min);
+        if let Some(first) = first.filter(|first| first.min < log.min) {
+            let before = (first.min..log.min).map(|at| first.at(at).unwrap_or(NOTHING));
+            log.values.splice(0..0, before);
+            log.min = first.min;
+        }
+        self.log = log;
+    }
 }
 
 /// All queues.
@@ -78,10 +95,7 @@ impl FinalLog {
             let copy = queue.copies.entry(poll.via).or_default();
             copy.take(poll, ops.found(poll));
         }
-        for queue in queues.values_mut() {
-            let longest = queue.copies.values().max_by_key(|c| c.end());
-            queue.log = longest.cloned().unwrap_or_default();
-        }
+        queues.values_mut().for_each(Queue::join);
         Self { queues }
     }
 
@@ -107,7 +121,7 @@ impl FinalLog {
         self.queues.get(&queue)?.log.at(offset)
     }
 
-    /// Whether an offset is below what is kept.
+    /// Whether an offset is below what every replica kept.
     pub fn is_trimmed(&self, queue: u32, offset: i64) -> bool {
         self.queues.get(&queue).is_some_and(|q| offset < q.log.min)
     }

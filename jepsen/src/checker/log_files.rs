@@ -7,7 +7,16 @@ use raftmq_store::commitlog::format::{
     Header, PAD_MAGIC, check_entry, parse_segment_name, read_u32,
 };
 
-/// Walks the entries of a log from its first segment to the first thing that is no successor of the entry before.
+/// How a log ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Only zeros follow.
+    Clean,
+    /// Something follows that is no successor of the entry before.
+    Bad(String),
+}
+
+/// Walks the entries of a log from its first segment to its end, or to what is none.
 pub struct Walk {
     segments: BTreeMap<u64, PathBuf>,
     /// The segment being read.
@@ -62,7 +71,7 @@ impl Walk {
         Ok(())
     }
 
-    /// The next entry and its bytes.
+    /// The next entry and its bytes; None at the end, which [`Self::end`] tells more about.
     ///
     /// # Errors
     /// A segment cannot be read.
@@ -74,27 +83,60 @@ impl Walk {
             self.base += self.bytes.len() as u64;
             self.load()?;
         }
-        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
-        let Some(size) = Header::decode(rest).map(|h| h.size as usize) else {
+        let Ok(header) = self.here() else {
             return Ok(None);
         };
-        let Some(Ok(header)) = rest.get(..size).map(check_entry) else {
-            return Ok(None);
-        };
-        let follows = match &self.before {
-            Some(before) => {
-                header.index == before.index + 1
-                    && header.previous_crc == before.crc
-                    && header.term >= before.term
-            }
-            None => true,
-        };
-        if header.position != self.position() || !follows {
-            return Ok(None);
-        }
         let from = self.at;
-        self.at += size;
+        self.at += header.size as usize;
         self.before = Some(header);
         Ok(Some((header, &self.bytes[from..self.at])))
+    }
+
+    /// The entry that lies here, or what is wrong with it.
+    fn here(&self) -> Result<Header, String> {
+        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
+        let size = Header::decode(rest).map(|h| h.size as usize);
+        let entry = size.and_then(|size| rest.get(..size));
+        let entry = entry.ok_or_else(|| "no header of an entry".to_owned())?;
+        let header = check_entry(entry).map_err(|e| e.to_string())?;
+        if header.position != self.position() {
+            return Err(format!("an entry of position {}", header.position));
+        }
+        match &self.before {
+            Some(before)
+                if header.index != before.index + 1
+                    || header.previous_crc != before.crc
+                    || header.term < before.term =>
+            {
+                Err(format!(
+                    "entry {} of term {} after {} of term {}",
+                    header.index, header.term, before.index, before.term
+                ))
+            }
+            _ => Ok(header),
+        }
+    }
+
+    /// Walks on to the end and tells how the log ends.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub fn end(&mut self) -> std::io::Result<End> {
+        while self.next()?.is_some() {}
+        let zeros = |bytes: &[u8]| bytes.iter().all(|b| *b == 0);
+        if !zeros(self.bytes.get(self.at..).unwrap_or(&[])) {
+            let why = self.here().err().unwrap_or_default();
+            return Ok(End::Bad(format!("at {}: {why}", self.position())));
+        }
+        // Segments are made before they are needed.
+        for (base, path) in self.segments.range(self.base + 1..) {
+            if !zeros(&std::fs::read(path)?) {
+                let why = format!("at {}: nothing, but the segment {base} is not empty", {
+                    self.position()
+                });
+                return Ok(End::Bad(why));
+            }
+        }
+        Ok(End::Clean)
     }
 }

@@ -26,7 +26,7 @@ struct Sent {
 pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
     let mut found = Anomalies::default();
     let sent = sent(ops);
-    final_reads(log, &sent, &mut found);
+    final_reads(log, &sent, settings, &mut found);
     acks(ops, log, settings, &mut found);
     real_time(ops, log, &sent, &mut found);
     let polled = polls(ops, log, &sent, settings, &mut found);
@@ -59,7 +59,12 @@ fn sent(ops: &Ops) -> HashMap<u64, Sent> {
 }
 
 /// Copies agree, have no gaps, and hold what was sent, as often as it was sent.
-fn final_reads(log: &FinalLog, sent: &HashMap<u64, Sent>, found: &mut Anomalies) {
+fn final_reads(
+    log: &FinalLog,
+    sent: &HashMap<u64, Sent>,
+    settings: &Settings,
+    found: &mut Anomalies,
+) {
     for (q, queue) in &log.queues {
         for (replica, copy) in &queue.copies {
             for (offset, value) in (copy.min..).zip(&copy.values) {
@@ -71,6 +76,13 @@ fn final_reads(log: &FinalLog, sent: &HashMap<u64, Sent>, found: &mut Anomalies)
                         json!({"q": q, "offset": offset, "via": replica, "v": value, "other": other})
                     });
                 }
+            }
+            // Each replica gives up what the set decided when it comes to it.
+            if copy.complete && copy.min > queue.log.min && !settings.trims {
+                found.add(
+                    "divergent-start",
+                    || json!({"q": q, "via": replica, "start": copy.min, "first": queue.log.min}),
+                );
             }
             if copy.complete && copy.end() < queue.log.end() {
                 found.add("divergent-end", || {
@@ -114,7 +126,7 @@ fn acks(ops: &Ops, log: &FinalLog, settings: &Settings, found: &mut Anomalies) {
                 || json!({"acked": at, "other": other}),
             );
         } else if log.at(send.queue, send.offset).is_none()
-            && !log.is_trimmed(send.queue, send.offset)
+            && !(settings.trims && log.is_trimmed(send.queue, send.offset))
             && log.queues.contains_key(&send.queue)
         {
             found.add("lost-write", || at);

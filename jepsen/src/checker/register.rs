@@ -87,18 +87,15 @@ pub fn check(ops: &Ops) -> Verdict {
 
 /// The other opinion. `program` is porcupine's, if it could be built.
 pub fn porcupine(ops: &Ops, program: Result<&Path, &str>, required: bool) -> Verdict {
-    let judged = match program {
-        Ok(program) => judge(ops, program),
-        Err(why) => Err(why.to_owned()),
+    let (judged, needed) = match program {
+        // Who was asked and does not answer has not agreed.
+        Ok(program) => (judge(ops, program), true),
+        Err(why) => (Err(why.to_owned()), required),
     };
     let judged = match judged {
         Ok(judged) => judged,
         Err(why) => {
-            let valid = if required {
-                Valid::Unknown
-            } else {
-                Valid::True
-            };
+            let valid = if needed { Valid::Unknown } else { Valid::True };
             return Verdict::new(valid).with("ran", false).with("why", why);
         }
     };

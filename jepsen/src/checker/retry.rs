@@ -21,10 +21,11 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
     for value in &dead.log.values {
         *copies.entry(*value).or_default() += 1;
     }
-    // How often each was given back, and how often as its last try, refusals not counted.
-    let mut given: HashMap<u64, (u32, u32)> = HashMap::new();
+    // How often each was given back for certain, perhaps, and perhaps as its last try.
+    let mut given: HashMap<u64, (u32, u32, u32)> = HashMap::new();
     for back in ops.send_backs.iter().filter(|b| b.outcome != Outcome::Fail) {
-        let (all, last) = given.entry(back.value).or_default();
+        let (certain, all, last) = given.entry(back.value).or_default();
+        *certain += u32::from(back.outcome == Outcome::Ok);
         *all += 1;
         *last += u32::from(back.times >= MOST_TIMES);
     }
@@ -41,8 +42,8 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
         if copies.contains_key(&send.value) {
             continue;
         }
-        let (all, _) = given.get(&send.value).copied().unwrap_or_default();
-        if all <= again.get(&send.value).copied().unwrap_or_default() {
+        let (certain, ..) = given.get(&send.value).copied().unwrap_or_default();
+        if certain <= again.get(&send.value).copied().unwrap_or_default() {
             unfinished += 1;
         } else {
             found.add(
@@ -52,7 +53,7 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
         }
     }
     for (value, copies) in &copies {
-        let (all, last) = given.get(value).copied().unwrap_or_default();
+        let (_, all, last) = given.get(value).copied().unwrap_or_default();
         if all <= MOST_TIMES {
             found.add("dead-too-early", || json!({"v": value, "given-back": all}));
         } else if *copies > last {

@@ -48,7 +48,7 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
         if copies.contains_key(&send.value) {
             continue;
         }
-        if send.offset >= 0 && log.is_trimmed(send.queue, send.offset) {
+        if settings.trims && send.offset >= 0 && log.is_trimmed(send.queue, send.offset) {
             trimmed += 1;
         } else {
             lost.push(send);
@@ -57,8 +57,10 @@ pub fn check(ops: &Ops, log: &FinalLog, settings: &Settings) -> Verdict {
     lost.sort_unstable_by_key(|s| (s.queue, s.offset, s.value));
     unexpected.sort_unstable();
     let allowed = settings.acked_may_be_lost();
-    let bad = !unexpected.is_empty() || (!lost.is_empty() && !allowed);
     let parts = parts(&lost, log);
+    // No mode gives up a queue's beginning.
+    let prefix = parts["prefix"] > 0;
+    let bad = !unexpected.is_empty() || prefix || (!lost.is_empty() && !allowed);
     let example = |s: &&Send| {
         json!({"q": s.queue, "offset": s.offset, "v": s.value, "via": "send",
         "acked-ms": s.span.completed / 1_000_000})
@@ -87,7 +89,7 @@ fn parts(lost: &[&Send], log: &FinalLog) -> BTreeMap<&'static str, u64> {
     for send in lost {
         // Who never lost its place in the queue to another one was at the end.
         let part = match log.queues.get(&send.queue).map(|q| &q.log) {
-            Some(left) if send.offset < left.min => "prefix",
+            Some(left) if send.offset >= 0 && send.offset < left.min => "prefix",
             Some(left) if send.offset < left.end() => "middle",
             _ => "postfix",
         };

@@ -2,6 +2,7 @@
 
 mod campaign;
 mod matrix;
+mod programs;
 mod smoke;
 mod test;
 
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use raftmq_benches::BenchError;
+use raftmq_benches::cluster::own_bin_dir;
 use raftmq_benches::stop::StopSignal;
 use serde_json::Value;
 
@@ -135,8 +137,14 @@ async fn run(what: What) -> Result<Valid, BenchError> {
             }
             Ok(Valid::True)
         }
-        What::Matrix(args) => matrix::run(&args).await,
-        What::Smoke(args) => smoke::run(&args).await,
+        What::Matrix(args) => {
+            programs::ensure(&own_bin_dir()?, false)?;
+            matrix::run(&args).await
+        }
+        What::Smoke(args) => {
+            programs::ensure(&own_bin_dir()?, true)?;
+            smoke::run(&args).await
+        }
     }
 }
 

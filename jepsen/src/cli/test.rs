@@ -9,13 +9,14 @@ use raftmq_benches::cluster::own_bin_dir;
 use raftmq_benches::programs::key_value;
 
 use super::JudgeArgs;
+use super::programs::{self, SABOTAGED};
 use crate::checker::verdict::Valid;
 use crate::report;
 use crate::run::{self, Ground};
 use crate::settings::{Ack, Flush, Settings, Whose};
 
-/// The broker that can be told.
-const SABOTAGED: &str = "mqbroker-sabotaged";
+/// The fault that has messages given up on purpose.
+const TRIMS: &str = "trim-past";
 
 /// A run. Of what is said twice the last counts.
 #[derive(Args)]
@@ -129,6 +130,7 @@ pub async fn run(args: TestArgs) -> Result<Valid, BenchError> {
         seconds: args.seconds,
         recovery_limit_ms: args.recovery_limit_ms,
         least_ops: args.least_ops,
+        trims: args.nemesis.iter().any(|fault| fault == TRIMS),
         sabotage: args.sabotage.clone(),
         ..Settings::default()
     };
@@ -137,7 +139,13 @@ pub async fn run(args: TestArgs) -> Result<Valid, BenchError> {
     let dir = dir.unwrap_or_else(|| std::env::temp_dir().join("raftmq-jepsen").join(name));
     let bin_dir = match &args.bin_dir {
         Some(bin_dir) => bin_dir.clone(),
-        None => own_bin_dir()?,
+        None => {
+            let own = own_bin_dir()?;
+            if args.servers == Whose::Raftmq {
+                programs::ensure(&own, args.sabotage.is_some())?;
+            }
+            own
+        }
     };
     let ground = Ground {
         bin_dir: match args.sabotage {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use raftmq_benches::BenchError;
 
 use super::scene::{Scene, Took, Turn};
-use super::{clocks, disks, files, members, network, packets, power, processes};
+use super::{clocks, disks, files, members, network, packets, power, processes, retention};
 use crate::bed::Bed;
 
 /// What a bed must have.
@@ -200,16 +200,17 @@ static FAULTS: &[Fault] = &[
     fault!("restart-beside-isolated-leader", processes::restart_beside_isolated_leader, &[], NETWORK, Alone, None, "the leader is isolated, and the voters that it needed until then are killed and started at once, beside others that wait to elect"),
     fault!("power", power::power, ANYBODY, DISKS, Alone, UNSYNCED, "everything not fsynced is gone, back in another boot"),
     fault!("power-leader-fast", power::leader_fast, &[], DISKS, Alone, None, "the leader loses power and is back at once"),
-    fault!("part-kill", power::part_kill, &[], BOTH, Alone, None, "a minority is cut off for a time, then one of the majority loses power and the rest needs the minority"),
-    fault!("pause-kill", power::pause_kill, &[], DISKS, Alone, None, "followers are held, the leader loses power, followers go on"),
+    fault!("part-kill", power::part_kill, &[], BOTH, Alone, None, "a minority is cut off while others take writes; then one of those loses power, the rest is cut off, and it restarts beside the minority"),
+    fault!("pause-kill", power::pause_kill, &[], DISKS, Alone, None, "the same with SIGSTOP in place of cuts"),
     fault!("wipe-two", power::wipe_two, &[], OURS, Alone, None, "a majority comes back with empty directories: nobody may lead; then it gets them back"),
     fault!("disk-full", disks::full, ANYBODY, DISKS, Disks, None, "no room on the disk"),
     fault!("disk-hang", disks::hang, ANYBODY, DISKS, Disks, None, "writes wait, 5 s at most"),
     fault!("disk-slow", disks::slow, ANYBODY, DISKS, Disks, None, "writes wait 50 to 300 ms again and again"),
     fault!("fsync-error", disks::fsync_error, SOME, DISKS, Alone, None, "every write and fsync fails under a running replica"),
-    fault!("bitflip", files::bitflip, FILES, OURS, Alone, None, "bits of a file of one replica flip while it is dead"),
-    fault!("truncate", files::cut_short, FILES, OURS, Alone, None, "a file of one replica loses its end while it is dead"),
-    fault!("old-copy", files::old_copy, COPIES, OURS, Alone, None, "one replica finds its files of one kind as they were before"),
+    fault!("bitflip", files::bitflip, FILES, OURS, Alone, None, "bits of a file of a minority flip while it is dead"),
+    fault!("truncate", files::cut_short, FILES, OURS, Alone, None, "a file of a minority loses its end while it is dead"),
+    fault!("old-copy", files::old_copy, COPIES, OURS, Alone, None, "a minority finds its files of one kind as they were before"),
+    fault!("trim-past", retention::trim_past, &[], OURS, Alone, Some("messages whose part of the log was given up"), "a follower is dead while the log is given up beyond what it has"),
     fault!("clock-jump", clocks::jump, ANYBODY, CLOCKS, Clocks, None, "clocks are up to minutes off"),
     fault!("clock-skew", clocks::skew, ANYBODY, CLOCKS, Clocks, None, "clocks run fast, slow or nearly stand"),
     fault!("clock-strobe", clocks::strobe, ANYBODY, CLOCKS, Clocks, None, "clocks jump to and fro every 20 to 200 ms"),

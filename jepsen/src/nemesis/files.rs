@@ -1,5 +1,5 @@
-//! Files of one replica that rot while it is dead, or are replaced by older ones. It must repair them, or end by itself and say why;
-//! then it gets an empty directory and joins again, as the documents say.
+//! Files of a minority that rot while it is dead, or are replaced by older ones. A replica must repair them, or end by itself and say
+//! why; then it gets an empty directory and joins again, as the documents say.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use super::scene::{Scene, Took, Turn};
 use crate::bed::replica::copy;
 use crate::bed::rot::{FileKind, Flip, flip, truncate};
 use crate::bed::tools::off;
+use crate::history::Kind;
 use crate::random::Random;
 
 /// Until a replica has everything again, and has repaired what the scrubber finds.
@@ -51,24 +52,56 @@ fn damage(
     Ok(Damage::default())
 }
 
+/// Some replicas, a minority.
+fn victims(scene: &Scene, random: &mut Random) -> Vec<usize> {
+    let replicas = scene.bed.replicas();
+    let mut all: Vec<_> = (0..replicas).collect();
+    random.shuffle(&mut all);
+    all.truncate(1 + random.below(replicas.saturating_sub(1) / 2));
+    all.sort_unstable();
+    all
+}
+
+/// Waits for each of them. Those that refused to start are told.
+async fn recover_all(
+    scene: &Scene,
+    turn: &Turn,
+    damaged: Vec<(usize, Vec<Flip>)>,
+) -> Result<(), BenchError> {
+    let mut all = Vec::new();
+    let mut words = String::new();
+    for (target, flips) in damaged {
+        let told = recover(scene, turn, target, flips).await?;
+        words.push_str(&format!("n{target} {told} "));
+        all.push(target);
+    }
+    scene.heal(turn, &all, words.trim_end());
+    Ok(())
+}
+
 async fn rot(scene: &Scene, turn: &Turn, flips: bool) -> Result<Took, BenchError> {
     let (kind, mut random) = (kind(turn)?, turn.random());
-    let target = random.below(scene.bed.replicas());
-    scene.begin(turn, &[target], "killed");
-    scene.bed.kill(&[target]).await?;
-    let store = scene.bed.store_dir(target);
-    let damage = off(move || damage(kind, &store, &mut random, flips)).await?;
-    let f = format!("then-{}", turn.name);
-    scene.note(crate::history::Kind::Info, &f, &[target], &damage.words);
-    scene.bed.start_replicas(&[target]).await?;
+    let targets = victims(scene, &mut random);
+    scene.begin(turn, &targets, "killed");
+    scene.bed.kill(&targets).await?;
+    let (mut damaged, mut place) = (Vec::new(), false);
+    for target in &targets {
+        let store = scene.bed.store_dir(*target);
+        let mut random = Random::new(random.draw());
+        let damage = off(move || damage(kind, &store, &mut random, flips)).await?;
+        let f = format!("then-{}", turn.name);
+        scene.note(Kind::Info, &f, &[*target], &damage.words);
+        place |= !damage.words.is_empty();
+        // What is derived is made anew, not repaired byte by byte.
+        let mut flips = damage.flips;
+        flips.retain(|flip| kind.name == "segment" && !flip.late);
+        damaged.push((*target, flips));
+    }
+    scene.bed.start_replicas(&targets).await?;
     scene.hold(turn.hold).await;
-    // What is derived is made anew, not repaired byte by byte.
-    let mut flips = damage.flips;
-    flips.retain(|flip| kind.name == "segment" && !flip.late);
-    let told = recover(scene, turn, target, flips).await?;
-    scene.heal(turn, &[target], told);
+    recover_all(scene, turn, damaged).await?;
     Ok(Took::when(
-        !damage.words.is_empty(),
+        place,
         "there was no such file with anything in it",
     ))
 }
@@ -81,42 +114,37 @@ pub async fn cut_short(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
     rot(scene, turn, false).await
 }
 
-/// A replica finds its files of one kind as they were some time ago.
+/// Replicas find their files of one kind as they were some time ago.
 pub async fn old_copy(scene: &Scene, turn: &Turn) -> Result<Took, BenchError> {
     let (kind, mut random) = (kind(turn)?, turn.random());
-    let target = random.below(scene.bed.replicas());
-    let (dir, kept) = (
-        kind.dir(&scene.bed.store_dir(target)),
-        scene.bed.copy_dir(target),
-    );
-    scene.begin(turn, &[target], "killed, and a copy made");
-    scene.bed.kill(&[target]).await?;
-    if !dir.exists() {
-        scene.bed.start_replicas(&[target]).await?;
-        scene.heal(turn, &[target], "");
-        return Ok(Took::when(false, "there were no such files"));
+    let targets = victims(scene, &mut random);
+    scene.begin(turn, &targets, "killed, and a copy made");
+    scene.bed.kill(&targets).await?;
+    let places = targets.iter().map(|target| {
+        let dir = kind.dir(&scene.bed.store_dir(*target));
+        (dir, scene.bed.copy_dir(*target))
+    });
+    let mut places: Vec<_> = places.collect();
+    places.retain(|(dir, _)| dir.exists());
+    for (dir, kept) in places.clone() {
+        off(move || copy(&dir, &kept)).await?;
     }
-    let (from, to) = (dir.clone(), kept.clone());
-    off(move || copy(&from, &to)).await?;
-    scene.bed.start_replicas(&[target]).await?;
+    scene.bed.start_replicas(&targets).await?;
     scene.hold(turn.hold).await;
-    scene.bed.kill(&[target]).await?;
+    scene.bed.kill(&targets).await?;
     let f = format!("then-{}", turn.name);
-    scene.note(
-        crate::history::Kind::Info,
-        &f,
-        &[target],
-        "the copy is put back",
-    );
-    off(move || copy(&kept, &dir)).await?;
-    scene.bed.start_replicas(&[target]).await?;
-    let told = recover(scene, turn, target, Vec::new()).await?;
-    scene.heal(turn, &[target], told);
-    Ok(Took::Place)
+    scene.note(Kind::Info, &f, &targets, "the copy is put back");
+    for (dir, kept) in places.clone() {
+        off(move || copy(&kept, &dir)).await?;
+    }
+    scene.bed.start_replicas(&targets).await?;
+    let damaged = targets.into_iter().map(|target| (target, Vec::new()));
+    recover_all(scene, turn, damaged.collect()).await?;
+    Ok(Took::when(!places.is_empty(), "there were no such files"))
 }
 
 /// Waits until the replica has everything again. One that refuses to start joins with an empty directory.
-async fn recover(
+pub(super) async fn recover(
     scene: &Scene,
     turn: &Turn,
     target: usize,
@@ -135,7 +163,7 @@ async fn recover(
                 return Ok("ended again");
             }
             told = "ended by itself, joined again with an empty directory";
-            scene.note(crate::history::Kind::Info, "refused", &[target], &end.words);
+            scene.note(Kind::Info, "refused", &[target], &end.words);
             scene.bed.wipe(target).await?;
             scene.bed.start_replicas(&[target]).await?;
         }

@@ -1,7 +1,7 @@
 //! Faults, and the plan by which they befall a [`Bed`].
 //!
 //! [`catalogue`] lists them; each is one function that begins, holds and heals ([`network`], [`packets`], [`processes`], [`power`],
-//! [`disks`], [`files`], [`clocks`], [`members`]) and notes both in the history. [`schedule`] decides from one seed which comes when;
+//! [`disks`], [`files`], [`retention`], [`clocks`], [`members`]) and notes both in the history. [`schedule`] decides from one seed which comes when;
 //! what cannot be foreseen, as who leads, is found out when it happens ([`scene`]) and written down.
 
 mod catalogue;
@@ -13,6 +13,7 @@ mod network;
 mod packets;
 mod power;
 mod processes;
+mod retention;
 mod scene;
 pub mod schedule;
 

@@ -98,6 +98,11 @@ impl Scene {
         self.recorder.hush(time);
     }
 
+    /// Writes of clients that were acknowledged so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.recorder.acknowledged()
+    }
+
     /// Notes that a fault begins now.
     pub fn begin(&self, turn: &Turn, targets: &[usize], detail: &str) {
         self.note(Kind::Info, &turn.name, targets, detail);

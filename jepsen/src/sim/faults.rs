@@ -38,6 +38,8 @@ pub enum Fault {
     SlowDisk,
     /// A full disk.
     FullDisk,
+    /// A sync that fails, and may drop what was written: whoever needed it ends. Its machine is started again, where it may lose power.
+    SyncError,
     /// A wall clock that jumps.
     WallClock,
     /// No fault: the log is given up to some place, whoever has not got it yet.
@@ -48,7 +50,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Isolate,
         Self::Split,
         Self::Bridge,
@@ -65,6 +67,7 @@ impl Fault {
         Self::Stop,
         Self::SlowDisk,
         Self::FullDisk,
+        Self::SyncError,
         Self::WallClock,
         Self::Trim,
         Self::Forget,

@@ -61,8 +61,10 @@ pub struct Outcome {
     pub sent: u64,
     /// Messages acknowledged.
     pub acked: u64,
-    /// Sends that were refused or of which nobody knows.
+    /// Sends of which nobody knows.
     pub unknown: u64,
+    /// Sends that were refused for certain.
+    pub refused: u64,
     /// Entries committed.
     pub entries: u64,
     /// Entries given up again, on the replica that gave up most.

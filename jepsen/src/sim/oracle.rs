@@ -9,10 +9,11 @@
 //! - A replica that serves shows everything that was acknowledged before.
 //! - A consumer offset that was acknowledged does not go back.
 //! - A message that was acknowledged is where the answer said, for ever; none is stored twice.
+//! - What was refused for certain is not stored, neither then nor later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use raftmq_raft::{Replica, Stored};
+use raftmq_raft::{ProposeError, Replica, Stored};
 use raftmq_remoting::message::StoredRecord;
 use raftmq_store::Command;
 use raftmq_store::commitlog::CommitLog;
@@ -56,8 +57,11 @@ pub struct Oracle {
     acked_next: [i64; QUEUES],
     leaders: HashMap<u64, usize>,
     newest_term: u64,
-    /// Consumer offsets as the log says.
+    /// Values and consumer offsets that were refused.
+    refused: HashSet<u64>,
+    /// Consumer offsets as the log says, and all there were.
     offsets: [i64; QUEUES],
+    stored_offsets: HashSet<u64>,
     /// The last one that was acknowledged.
     acked_offsets: [i64; QUEUES],
     /// The log before this index is given up somewhere.
@@ -88,7 +92,9 @@ impl Oracle {
             acked_next: [0; QUEUES],
             leaders: HashMap::new(),
             newest_term: 0,
+            refused: HashSet::new(),
             offsets: [0; QUEUES],
+            stored_offsets: HashSet::new(),
             acked_offsets: [0; QUEUES],
             purged: 0,
         }
@@ -159,6 +165,27 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// A client was told that nothing of these is stored: values, or the one consumer offset.
+    ///
+    /// # Errors
+    /// One of them is.
+    pub fn refuse(&mut self, values: &[u64], why: &ProposeError) -> Check {
+        for value in values {
+            if self.places.contains_key(value) || self.stored_offsets.contains(value) {
+                return Err(format!("{value} was refused ({why}) and is committed"));
+            }
+            self.refused.insert(*value);
+        }
+        Ok(())
+    }
+
+    fn is_allowed(&self, value: u64) -> Check {
+        match self.refused.contains(&value) {
+            true => Err(format!("{value} is committed after it was refused")),
+            false => Ok(()),
+        }
     }
 
     /// What was seen of a replica; `promised` is what was acknowledged before its turn.
@@ -314,6 +341,8 @@ impl Oracle {
                     let command = Command::decode(bytes).map_err(|e| e.to_string())?;
                     if let Command::CommitOffsets { offsets } = command {
                         for commit in offsets {
+                            self.is_allowed(commit.offset as u64)?;
+                            self.stored_offsets.insert(commit.offset as u64);
                             self.offsets[commit.queue_id as usize] = commit.offset;
                         }
                     }
@@ -323,6 +352,7 @@ impl Oracle {
             };
             let view = StoredRecord::parse(bytes).map_err(|e| e.to_string())?;
             let value = value_of(&view)?;
+            self.is_allowed(value)?;
             let place = Place {
                 queue: view.queue_id() as usize,
                 offset: view.queue_offset(),
@@ -438,4 +468,26 @@ fn value_of(view: &StoredRecord<'_>) -> Result<u64, String> {
     let text = String::from_utf8_lossy(view.body());
     text.parse()
         .map_err(|_| format!("a message that nobody sent: {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_must_not_be_committed_before_or_after() {
+        let mut oracle = Oracle::new(3);
+        oracle.refuse(&[7], &ProposeError::Busy).unwrap();
+        assert!(oracle.is_allowed(7).is_err());
+        oracle.is_allowed(8).unwrap();
+        let place = Place {
+            queue: 0,
+            offset: 0,
+        };
+        oracle.places.insert(8, place);
+        oracle.stored_offsets.insert(9);
+        for stored in [8, 9] {
+            assert!(oracle.refuse(&[stored], &ProposeError::Busy).is_err());
+        }
+    }
 }

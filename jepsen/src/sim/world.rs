@@ -67,7 +67,10 @@ pub struct World {
     next_value: u64,
     sends: u64,
     unknown: u64,
+    refused: u64,
     faults: u64,
+    /// Disks of which a sync fails or has failed, until the process starts again.
+    failing: Vec<bool>,
     /// Mean time between two sends, ms.
     pace: u64,
     /// Most that a message is made larger by, bytes.
@@ -139,7 +142,9 @@ impl World {
             next_value: 1,
             sends: 0,
             unknown: 0,
+            refused: 0,
             faults: 0,
+            failing: vec![false; replicas],
             digest: Digest::default(),
             options,
         }
@@ -159,6 +164,7 @@ impl World {
             sent: self.sends,
             acked: self.oracle.acked() as u64,
             unknown: self.unknown,
+            refused: self.refused,
             entries: self.oracle.committed() as u64,
             purged: self.oracle.purged(),
             terms: self.oracle.terms() as u64,
@@ -335,9 +341,9 @@ impl World {
         }
     }
 
-    /// A replica that has ended by itself: only a full disk is a reason.
+    /// A replica that has ended by itself: only a full disk is a reason, or one that fails.
     fn ended(&mut self, host: usize, why: String) -> Check {
-        if !self.is_full(host) {
+        if !self.is_full(host) && !self.failing[host] {
             return Err(format!("n{host} ended by itself: {why}"));
         }
         self.crash(host, false);
@@ -406,8 +412,11 @@ impl World {
     }
 
     fn crash(&mut self, host: usize, power: bool) {
+        // What a failed sync dropped is still read until the machine is started again, so it is.
+        let power = power || (self.failing[host] && self.may_lose_power(host));
         self.digest.add(&[self.now, host as u64, u64::from(power)]);
         self.paused[host] = false;
+        self.failing[host] = false;
         self.looks[host] = None;
         self.acts[host].clear();
         let before = self.asked.len();

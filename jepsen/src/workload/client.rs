@@ -188,6 +188,14 @@ impl Thread {
         }
     }
 
+    /// Whom to ask for what a slave of Apache's answers from its own store, and may be behind with.
+    pub fn via_knowing(&mut self) -> u8 {
+        match self.shared.settings.servers {
+            Whose::Raftmq => self.via(),
+            Whose::JavaDledger | Whose::JavaMaster => self.shared.master(),
+        }
+    }
+
     /// A queue that messages are sent to.
     pub fn any_queue(&mut self) -> u32 {
         let queues = self.shared.settings.queues as usize;

@@ -222,7 +222,7 @@ impl Thread {
 
     /// Reads a queue's end.
     pub async fn max_offset(&mut self, q: u32) {
-        let via = self.via();
+        let via = self.via_knowing();
         let queue = self.queue(q);
         let header = GetMaxOffsetRequestHeader {
             topic: queue.topic.into(),
@@ -249,7 +249,7 @@ impl Thread {
     /// Writes the group's offset of a queue id of the first topic, which is register `k`.
     pub async fn commit(&mut self, k: u32, offset: i64, oneway: bool) -> Wrote {
         self.may_write().await;
-        let via = self.via();
+        let via = self.via_knowing();
         let asked = Value {
             offset: Some(offset),
             oneway,
@@ -285,7 +285,7 @@ impl Thread {
 
     /// Reads register `k`: Some(None) when nothing was ever written, None when it failed.
     pub async fn query(&mut self, k: u32) -> Option<Option<i64>> {
-        let via = self.via();
+        let via = self.via_knowing();
         let header = QueryConsumerOffsetRequestHeader {
             consumer_group: ByteStr::from_static(GROUP),
             topic: self.queue(0).topic.into(),

@@ -1,7 +1,7 @@
 //! What clients of a simulated set do, and what they are answered.
 
 use bytes::Bytes;
-use raftmq_raft::{Command, OffsetCommit, Proposal};
+use raftmq_raft::{Command, OffsetCommit, Proposal, ProposeError};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{NewMessage, body_crc};
 
@@ -125,7 +125,15 @@ impl World {
                 Ok(stored) => self
                     .oracle
                     .acknowledge(&asked.values, asked.queue, &stored)?,
-                Err(_) => self.unknown += 1,
+                Err(ProposeError::Unknown) => self.unknown += 1,
+                Err(why) => {
+                    self.refused += 1;
+                    let all = match asked.values.is_empty() {
+                        true => vec![number],
+                        false => asked.values,
+                    };
+                    self.oracle.refuse(&all, &why)?;
+                }
             }
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! What goes wrong in a simulated set, and for how long.
 
+use std::io;
+
 use raftmq_raft::FlushMode;
-use raftmq_store::vfs::FileSystem;
+use raftmq_store::vfs::{FaultOp, FileSystem};
 
 use super::super::faults::{Fault, Undo};
 use super::super::host::Act;
@@ -93,7 +95,8 @@ impl World {
                     if let Some(panic) = super::super::panicked() {
                         return Err(format!("n{victim}, stopping: {panic}"));
                     }
-                    if !self.hosts[victim].fs.killed() && !self.is_full(victim) {
+                    let may_fail = self.is_full(victim) || self.failing[victim];
+                    if !self.hosts[victim].fs.killed() && !may_fail {
                         stopped.map_err(|why| format!("n{victim}: {why}"))?;
                     }
                     self.settle(victim)?;
@@ -114,6 +117,13 @@ impl World {
                     self.later(length, Undo::Disk(victim));
                 }
             }
+            Fault::SyncError if self.hosts[victim].is_up() && self.may_lose_power(victim) => {
+                let after = self.dice.below(20);
+                let fs = &self.hosts[victim].fs;
+                fs.fail(FaultOp::Sync, after, io::ErrorKind::Other);
+                self.failing[victim] = true;
+            }
+            Fault::SyncError => {}
             Fault::WallClock => {
                 let error = self.dice.within(0, 7_200_000) as i64 - 3_600_000;
                 self.hosts[victim].wall_error = error;
@@ -140,7 +150,7 @@ impl World {
     }
 
     /// With `ASYNC_FLUSH` one replica may lose its unsynced end; a second one before that has caught up may lose messages.
-    fn may_lose_power(&self, victim: usize) -> bool {
+    pub(super) fn may_lose_power(&self, victim: usize) -> bool {
         let well = |host: usize| {
             self.looks[host]
                 .as_ref()
