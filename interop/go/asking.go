@@ -153,6 +153,8 @@ func requestreply(e *env) (string, error) {
 	for body, reply := range got {
 		check(reply == "re: "+body, "reply to %s: %s", body, reply)
 	}
+	// a reply comes before the answer to its sender
+	until(10, func() bool { return replies.Load() >= waited+callbacks }, "%d replies sent", waited+callbacks)
 	check(failed.Load() == 0 && replies.Load() == waited+callbacks, "replies=%d failed=%d", replies.Load(), failed.Load())
 	begin := time.Now()
 	_, err := asking.Request(ctx, 2*time.Second, primitive.NewMessage(ignored, []byte("nobody")))
