@@ -73,6 +73,8 @@ class Env:
         if answers:
             # the wrapper's own way, an exception, loses the answer: ctypes makes 0 of it
             c._register_callback(lambda _, m: answers(RecvMessage(m)))
+            # one answer is for all messages of a batch
+            c.set_message_batch_max_size(1)
         c.start()
         self.open.append(c)
         return c
