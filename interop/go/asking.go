@@ -188,7 +188,7 @@ func trace(e *env) (string, error) {
 	// a record is TYPE, a separator, fields; a message holds many
 	var mu sync.Mutex
 	traced := map[string]bool{}
-	e.push(e.name("reader"), "RMQ_SYS_TRACE_TOPIC", "*", func(_ context.Context, msgs ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+	e.pushOnceThere(e.name("reader"), "RMQ_SYS_TRACE_TOPIC", func(_ context.Context, msgs ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, m := range msgs {

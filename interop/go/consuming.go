@@ -44,6 +44,22 @@ func (s *seen) forget(body string, times int) {
 	delete(s.byBody, body)
 }
 
+// pushOnceThere starts a push consumer on a topic that may not be there yet: then this client's consumer does not start.
+func (e *env) pushOnceThere(group, topic string, h handler) {
+	until(60, func() bool {
+		c, err := rocketmq.NewPushConsumer(consumer.WithNameServer(namesrv()), consumer.WithGroupName(group), consumer.WithInstance(instance()),
+			consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
+		check(err == nil, "new consumer: %v", err)
+		check(c.Subscribe(topic, consumer.MessageSelector{Type: consumer.TAG, Expression: "*"}, h) == nil, "subscribe")
+		if c.Start() == nil {
+			e.closing(c.Shutdown)
+			return true
+		}
+		time.Sleep(500 * time.Millisecond)
+		return false
+	}, "a consumer of %s", topic)
+}
+
 // broadcasting: two consumers of a group, each gets everything.
 func broadcasting(e *env) (string, error) {
 	p := e.producer()
@@ -143,19 +159,7 @@ func deadletters(e *env) (string, error) {
 		defer mu.Unlock()
 		return times["bad 0"] == attempts+1 && times["bad 1"] == attempts+1 && len(times) == len(bad)+len(good)
 	}, "%d deliveries of what fails", attempts+1)
-	// a consumer does not start on a topic that is not there yet
-	until(60, func() bool {
-		c, err := rocketmq.NewPushConsumer(consumer.WithNameServer(namesrv()), consumer.WithGroupName(e.name("dead")), consumer.WithInstance(instance()),
-			consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset))
-		check(err == nil, "new consumer: %v", err)
-		check(c.Subscribe(dlq, consumer.MessageSelector{Type: consumer.TAG, Expression: "*"}, dead.handler) == nil, "subscribe")
-		e.closing(c.Shutdown)
-		if c.Start() == nil {
-			return true
-		}
-		time.Sleep(500 * time.Millisecond)
-		return false
-	}, "a consumer of %s", dlq)
+	e.pushOnceThere(e.name("dead"), dlq, dead.handler)
 	until(60, func() bool { return dead.distinct() >= len(bad) }, "%d dead letters", len(bad))
 	time.Sleep(time.Second)
 	dead.exactly(bad, "dead letters")
