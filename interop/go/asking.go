@@ -168,7 +168,14 @@ func requestreply(e *env) (string, error) {
 func trace(e *env) (string, error) {
 	const messages = 5
 	ctx := context.Background()
-	topic := e.topic(e.producer(), "t")
+	const traces = "RMQ_SYS_TRACE_TOPIC"
+	plain := e.producer()
+	topic := e.topic(plain, "t")
+	// this client sends no trace to a topic that is not there, and brokers may make it only when something is sent to it
+	until(30, func() bool {
+		_, err := plain.SendSync(ctx, primitive.NewMessage(traces, []byte("first")).WithTag("first"))
+		return err == nil
+	}, "a first message to %s", traces)
 	config := func() *primitive.TraceConfig {
 		return &primitive.TraceConfig{Access: primitive.Local, Resolver: primitive.NewPassthroughResolver(namesrv())}
 	}
@@ -188,7 +195,7 @@ func trace(e *env) (string, error) {
 	// a record is TYPE, a separator, fields; a message holds many
 	var mu sync.Mutex
 	traced := map[string]bool{}
-	e.pushOnceThere(e.name("reader"), "RMQ_SYS_TRACE_TOPIC", func(_ context.Context, msgs ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
+	e.push(e.name("reader"), traces, "*", func(_ context.Context, msgs ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, m := range msgs {
