@@ -2,6 +2,7 @@
 //
 //	interop-go all | SCENARIO...
 //	interop-go failover SECONDS THREADS RATE TOPIC GROUP
+//	interop-go failover-features SECONDS RATE PREFIX
 //
 // The name server is $NAMESRV_ADDR. Each scenario prints one line, PASS name key=value... or FAIL name reason;
 // the exit code is 1 when any failed.
@@ -27,6 +28,13 @@ type scenario struct {
 
 var scenarios = []scenario{
 	{"retry", retry},
+	{"deadletters", deadletters},
+	{"broadcasting", broadcasting},
+	{"restart", restart},
+	{"pull", pull},
+	{"requestreply", requestreply},
+	{"trace", trace},
+	{"topics", topics},
 	{"delay", delay},
 	{"transactions", transactions},
 	{"orderly", orderly},
@@ -43,16 +51,16 @@ func main() {
 	}
 	args := os.Args[1:]
 	if len(args) == 0 {
-		fmt.Fprintln(os.Stderr, "usage: interop-go all | SCENARIO... | failover SECONDS THREADS RATE TOPIC GROUP")
+		fmt.Fprintln(os.Stderr, "usage: interop-go all | SCENARIO... | failover SECONDS THREADS RATE TOPIC GROUP | failover-features SECONDS RATE PREFIX")
 		os.Exit(2)
 	}
-	if args[0] == "failover" {
-		f, err := parseFailover(args[1:])
+	if args[0] == "failover" || args[0] == "failover-features" {
+		run, err := failoverRun(args)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(2)
 		}
-		if !execute(scenario{"failover", f.run}) {
+		if !execute(scenario{"failover", run}) {
 			os.Exit(1)
 		}
 		return
@@ -81,6 +89,15 @@ func main() {
 	code := 0
 	failed.Range(func(any, any) bool { code = 1; return false })
 	os.Exit(code)
+}
+
+func failoverRun(args []string) (func(*env) (string, error), error) {
+	if args[0] == "failover" {
+		f, err := parseFailover(args[1:])
+		return f.run, err
+	}
+	f, err := parseFailoverFeatures(args[1:])
+	return f.run, err
 }
 
 func contains(l []string, s string) bool {

@@ -11,7 +11,8 @@ import threading
 import time
 import traceback
 
-from rocketmq.client import Message, Producer, PushConsumer, SendStatus
+from rocketmq.client import Message, Producer, PullConsumer, PushConsumer, RecvMessage, SendStatus
+from rocketmq.ffi import MessageModel
 
 CLIENT = "python-0.4.4"
 NAMESRV = os.environ.get("NAMESRV_ADDR", "127.0.0.1:9876")
@@ -63,13 +64,24 @@ class Env:
         until(60, sent, "the first send, which makes the topic")
         return topic
 
-    def consumer(self, group, topic, expression, listener, orderly=False):
-        c = PushConsumer(group, orderly=orderly)
+    def consumer(self, group, topic, expression, listener, orderly=False, model=MessageModel.CLUSTERING, answers=None):
+        """With answers, what it returns for a message is what the client is told: 0, done; 1, again later."""
+        c = PushConsumer(group, orderly=orderly, message_model=model)
         c.set_namesrv_addr(NAMESRV)
         c.set_instance_name(f"{group}-{len(self.open)}")
         c.subscribe(topic, listener, expression)
+        if answers:
+            # the wrapper's own way, an exception, loses the answer: ctypes makes 0 of it
+            c._register_callback(lambda _, m: answers(RecvMessage(m)))
+            # one answer is for all messages of a batch
+            c.set_message_batch_max_size(1)
         c.start()
         self.open.append(c)
+        return c
+
+    def stop(self, client):
+        client.shutdown()
+        self.open.remove(client)
 
     def close(self):
         for client in reversed(self.open):
@@ -196,7 +208,138 @@ def orderly(env):
     return f"messages={keys * each} keys={keys}"
 
 
-SCENARIOS = {f.__name__: f for f in (sends, tags, delay, orderly)}
+def more_sends(env):
+    """Asynchronous and oneway ordered sends."""
+    p = env.producer()
+    topic = env.topic(p, "t")
+    seen = Seen()
+    env.consumer(env.name("g"), topic, "tag", seen.listener)
+    bodies = [f"{kind} {n}" for kind in ("async", "oneway") for n in range(20)]
+    results, failures = [], []
+    for body in bodies:
+        if body.startswith("async"):
+            p.send_async(message(topic, body), results.append, failures.append)
+        elif body.startswith("oneway"):
+            p.send_oneway_orderly(message(topic, body), 3)
+    until(30, lambda: len(results) + len(failures) == 20, "20 callbacks")
+    check(not failures and all(r.status == SendStatus.OK for r in results), f"callbacks: {failures[:3]}")
+    check(len({r.msg_id for r in results}) == 20, "ids of asynchronous sends")
+    until(60, lambda: len(seen.by_body) >= len(bodies), f"all {len(bodies)} messages, not {len(seen.by_body)}")
+    time.sleep(1)
+    seen.once(bodies)
+    return f"messages={len(bodies)}"
+
+
+def broadcasting(env):
+    """Two consumers of a group, each gets everything."""
+    p = env.producer()
+    topic = env.topic(p, "t")
+    readers = [Seen(), Seen()]
+    for reader in readers:
+        env.consumer(env.name("g"), topic, "tag", reader.listener, model=MessageModel.BROADCASTING)
+    # such a consumer may begin at the end of the topic: it says when it is there
+    for n, reader in enumerate(readers):
+        attempt = 0
+        while not reader.by_body:
+            attempt += 1
+            check(attempt < 120, f"consumer {n} reads nothing")
+            p.send_sync(message(topic, f"probe {n} {attempt}"))
+            time.sleep(0.5)
+    bodies = [f"everybody {n}" for n in range(60)]
+    for body in bodies:
+        p.send_sync(message(topic, body))
+    for n, reader in enumerate(readers):
+        until(60, lambda: all(body in reader.by_body for body in bodies), f"consumer {n} gets all {len(bodies)}")
+    time.sleep(1)
+    for n, reader in enumerate(readers):
+        twice = [body for body in bodies if len(reader.by_body[body]) != 1]
+        check(not twice, f"consumer {n} got more than once: {twice[:5]}")
+    return f"consumers={len(readers)} messages={len(bodies)}"
+
+
+def retry(env):
+    """What is given back comes again after 10 s (delay level 3), as itself; what is not, once."""
+    p = env.producer()
+    topic = env.topic(p, "t")
+    group = env.name("g")
+    came = {}
+
+    def answers(m):
+        body = m.body.decode()
+        came.setdefault(body, []).append((time.time(), m.reconsume_times, m.topic, m.keys.decode()))
+        return 1 if body.startswith("later") and len(came[body]) == 1 else 0
+
+    # the first consumer's heartbeat makes the retry topic, the second one has it in its first route
+    first = env.consumer(group, topic, "tag", lambda m: None)
+    time.sleep(2)
+    env.stop(first)
+    env.consumer(group, topic, "tag", None, answers=answers)
+    bodies = [f"{kind} {n}" for kind in ("later", "fine") for n in range(5)]
+    for body in bodies:
+        p.send_sync(message(topic, body))
+    until(90, lambda: sum(map(len, came.values())) >= 15, f"15 deliveries, not {sum(map(len, came.values()))}")
+    time.sleep(2)
+    check(sorted(came) == sorted(bodies), f"came: {sorted(came)}")
+    for body, times in came.items():
+        check(len(times) == (2 if body.startswith("later") else 1), f"<{body}> came {len(times)} times")
+        for n, (_, again, of, keys) in enumerate(times):
+            check((again, of, keys) == (n, topic, body), f"delivery {n} of <{body}>: reconsumeTimes {again}, {of}, {keys}")
+    waits = [times[1][0] - times[0][0] for times in came.values() if len(times) == 2]
+    check(all(9.5 < wait < 30 for wait in waits), f"delay level 3 (10 s) took {waits}")
+    return f"messages={len(bodies)} retried={len(waits)} waited_s={max(waits):.1f}"
+
+
+def restart(env):
+    """A group goes on where it stopped."""
+    p = env.producer()
+    topic = env.topic(p, "t")
+    group = env.name("g")
+    before, after = [f"before {n}" for n in range(30)], [f"after {n}" for n in range(30)]
+    first, second = Seen(), Seen()
+    c = env.consumer(group, topic, "tag", first.listener)
+    for body in before:
+        p.send_sync(message(topic, body))
+    until(60, lambda: len(first.by_body) >= len(before), "what was sent before")
+    # it stores its offsets every 5 s, and not when it is shut down
+    time.sleep(7)
+    env.stop(c)
+    for body in after:
+        p.send_sync(message(topic, body))
+    env.consumer(group, topic, "tag", second.listener)
+    until(60, lambda: len(second.by_body) >= len(after), "what was sent after")
+    time.sleep(1)
+    first.once(before)
+    second.once(after)
+    return f"before={len(before)} after={len(after)}"
+
+
+def pull(env):
+    """Reads all queues of a topic by offset, and once more what came since."""
+    p = env.producer()
+    topic = env.topic(p, "t")
+    c = PullConsumer(env.name("g"))
+    c.set_namesrv_addr(NAMESRV)
+    c.start()
+    env.open.append(c)
+    for turn in ("first turn", "second turn"):
+        bodies = [f"{turn} {n}" for n in range(50)]
+        for body in bodies:
+            p.send_sync(message(topic, body))
+        got = []
+
+        def all_there():
+            got.extend((m.body.decode(), m.queue_id, m.queue_offset) for m in c.pull(topic, "tag") if m.tags.decode() == "tag")
+            return len(got) >= len(bodies)
+
+        until(60, all_there, f"{len(bodies)} messages of the {turn}")
+        check(sorted(body for body, _, _ in got) == sorted(bodies), f"{turn}: {len(got)} messages")
+        for queue in {q for _, q, _ in got}:
+            offsets = [offset for _, q, offset in got if q == queue]
+            check(offsets == sorted(offsets), f"{turn}: offsets of queue {queue}: {offsets}")
+    return f"messages={2 * len(bodies)}"
+
+
+SCENARIOS = {f.__name__: f for f in (sends, tags, delay, orderly, more_sends, broadcasting, retry, restart, pull)}
 
 
 def main():

@@ -2,6 +2,7 @@ package interop;
 
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -11,11 +12,27 @@ import org.apache.rocketmq.common.message.MessageExt;
 
 /** Messages sent with a delay level come at their time, not before, and as themselves. */
 final class Delay implements Scenario {
-    /** Level to its delay, ms (the default messageDelayLevel). */
-    private static final Map<Integer, Long> LEVELS = Map.of(0, 0L, 1, 1_000L, 2, 5_000L);
+    /**
+     * Level to its delay, ms: of the default messageDelayLevel, or of the cluster's own when INTEROP_DELAY_LEVELS has it, in seconds with
+     * blanks between them. What is beyond the last of these is as long as the last.
+     */
+    private static final Map<Integer, Long> LEVELS = levels(System.getenv("INTEROP_DELAY_LEVELS"));
     private static final int EACH = 5;
     /** How much later than asked a message may come, ms. */
     private static final long LATE_MS = 6_000;
+
+    private static Map<Integer, Long> levels(String own) {
+        if (own == null) {
+            return Map.of(0, 0L, 1, 1_000L, 2, 5_000L);
+        }
+        Map<Integer, Long> levels = new TreeMap<>(Map.of(0, 0L));
+        String[] words = own.trim().split(" +");
+        for (int i = 0; i < words.length; i++) {
+            levels.put(i + 1, 1_000 * Long.parseLong(words[i]));
+        }
+        levels.put(words.length + 7, levels.get(words.length));
+        return levels;
+    }
 
     @Override
     public String run(Env env) throws Exception {

@@ -29,6 +29,8 @@ public final class Interop {
     static {
         // the slow ones first, so that they overlap with all the others
         SCENARIOS.put("retry", new Retry());
+        SCENARIOS.put("resets", new Resets());
+        SCENARIOS.put("deadletters", new DeadLetters());
         SCENARIOS.put("consumeradmin", new ConsumerAdmin());
         SCENARIOS.put("transactions", new Transactions());
         SCENARIOS.put("exporter", new Exporter());
@@ -51,6 +53,7 @@ public final class Interop {
         SCENARIOS.put("trace", new Trace());
         SCENARIOS.put("requestreply", new RequestReply());
         SCENARIOS.put("topics", new Topics());
+        SCENARIOS.put("settings", new Settings());
         SCENARIOS.put("badinput", new BadInput());
         SCENARIOS.put("badraw", new BadRaw());
     }
@@ -94,13 +97,18 @@ public final class Interop {
         ExecutorService pool = Executors.newFixedThreadPool(Integer.getInteger("interop.parallel", 5));
         List<Future<Boolean>> runs = new ArrayList<>();
         for (String n : SCENARIOS.keySet()) {
-            if (names.contains(n)) {
+            if (names.contains(n) && !SCENARIOS.get(n).alone()) {
                 runs.add(pool.submit(() -> run(n, SCENARIOS.get(n))));
             }
         }
         boolean ok = true;
         for (Future<Boolean> r : runs) {
             ok &= r.get();
+        }
+        for (String n : SCENARIOS.keySet()) {
+            if (names.contains(n) && SCENARIOS.get(n).alone()) {
+                ok &= run(n, SCENARIOS.get(n));
+            }
         }
         pool.shutdown();
         return ok;

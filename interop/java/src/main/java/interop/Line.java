@@ -3,15 +3,19 @@ package interop;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.util.Collections;
+import java.util.Map;
 import java.util.concurrent.Callable;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
 import org.apache.rocketmq.common.MQVersion;
+import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
 /** The few places where the sources of the 4.9 and the 5.x client differ. */
 final class Line {
+    private static final int INVOKE_BROKER_TO_RESET_OFFSET = 222;
+
     private Line() {}
 
     /** For example "5.3.3". */
@@ -78,5 +82,19 @@ final class Line {
             }
         }
         throw new IllegalStateException("this client cannot create groups");
+    }
+
+    /** Sets a group's offset of one queue; the 4.9 client has no call for it, so its request is made by hand. */
+    static void resetOffset(DefaultMQAdminExt admin, DefaultMQProducer producer, String broker, String group, String topic, int queue, long offset) throws Exception {
+        if (is5()) {
+            Method reset = DefaultMQAdminExt.class.getMethod("resetOffsetByQueueId", String.class, String.class, String.class, int.class, long.class);
+            unwrapped(() -> reset.invoke(admin, broker, group, topic, queue, offset));
+            return;
+        }
+        RemotingCommand request = RemotingCommand.createRequestCommand(INVOKE_BROKER_TO_RESET_OFFSET, null);
+        Map.of("topic", topic, "group", group, "timestamp", "-1", "isForce", "true", "queueId", "" + queue, "offset", "" + offset).forEach(request::addExtField);
+        var client = producer.getDefaultMQProducerImpl().getmQClientFactory().getMQClientAPIImpl().getRemotingClient();
+        RemotingCommand answer = client.invokeSync(broker, request, 10_000);
+        Check.same(answer.getCode(), 0, "reset of an offset: " + answer.getRemark());
     }
 }

@@ -7,4 +7,9 @@ interface Scenario {
      * @throws Exception any exception or {@link Check.Failed} fails the scenario
      */
     String run(Env env) throws Exception;
+
+    /** Whether it changes something for others and so runs when nothing else does. */
+    default boolean alone() {
+        return false;
+    }
 }
