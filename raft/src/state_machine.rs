@@ -145,7 +145,6 @@ impl StateMachine {
         if let Some(applied) = machine.applied() {
             self.log.set_committed(applied.position, applied.index);
         }
-        self.view.note(&machine);
         Ok(effects)
     }
 
@@ -153,7 +152,12 @@ impl StateMachine {
     /// operator frees is enough for them.
     async fn finish_chunk(&self) -> raftmq_store::Result<()> {
         loop {
-            let finished = self.machine.lock().finish();
+            let finished = {
+                let mut machine = self.machine.lock();
+                let finished = machine.finish();
+                // Not before readers see all of it.
+                finished.inspect(|()| self.view.note(&machine))
+            };
             match finished {
                 Err(error) if is_no_space(&error) => {
                     tracing::error!(%error, "what is committed cannot be applied: the disk is full");

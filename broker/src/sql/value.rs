@@ -63,20 +63,49 @@ pub fn order(left: Value<'_>, right: Value<'_>) -> Result<Ordering, Failed> {
 }
 
 fn int(text: &str) -> Result<i32, Failed> {
-    text.parse().map_err(|_| Failed)
+    ascii_digits(text).parse().map_err(|_| Failed)
 }
 
 fn long(text: &str) -> Result<i64, Failed> {
-    text.parse().map_err(|_| Failed)
+    ascii_digits(text).parse().map_err(|_| Failed)
 }
 
-/// As Java reads it, but for hexadecimal ones: with spaces around and a type's letter behind.
+/// Zeros of the decimal digits that Java's integers may be written with: those of Unicode's first plane. Nine more follow each.
+const ZEROS: [char; 36] = [
+    '\u{660}', '\u{6f0}', '\u{7c0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}',
+    '\u{be6}', '\u{c66}', '\u{ce6}', '\u{d66}', '\u{de6}', '\u{e50}', '\u{ed0}', '\u{f20}',
+    '\u{1040}', '\u{1090}', '\u{17e0}', '\u{1810}', '\u{1946}', '\u{19d0}', '\u{1a80}', '\u{1a90}',
+    '\u{1b50}', '\u{1bb0}', '\u{1c40}', '\u{1c50}', '\u{a620}', '\u{a8d0}', '\u{a900}', '\u{a9d0}',
+    '\u{a9f0}', '\u{aa50}', '\u{abf0}', '\u{ff10}',
+];
+
+fn ascii_digits(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
+    let digit = |c: char| {
+        let value = ZEROS
+            .iter()
+            .filter_map(|zero| u32::from(c).checked_sub(u32::from(*zero)))
+            .find(|value| *value < 10);
+        value
+            .and_then(|value| char::from_digit(value, 10))
+            .unwrap_or(c)
+    };
+    text.chars().map(digit).collect()
+}
+
+/// As Java reads it: with spaces around and a type's letter behind.
 ///
 /// # Errors
 /// It is none.
 pub fn double(text: &str) -> Result<f64, Failed> {
     let text = text.trim_matches(|c: char| c <= ' ');
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if let Some(hexadecimal) = unsigned.strip_prefix("0x").or(unsigned.strip_prefix("0X")) {
+        let value = self::hexadecimal(hexadecimal).ok_or(Failed)?;
+        return Ok(if text.starts_with('-') { -value } else { value });
+    }
     match unsigned {
         "NaN" | "Infinity" => {}
         // Rust's names for these two are more.
@@ -89,4 +118,65 @@ pub fn double(text: &str) -> Result<f64, Failed> {
         _ => text.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(text),
     };
     number.parse().map_err(|_| Failed)
+}
+
+/// What stands behind `0x`: digits, perhaps a point, and an exponent of two, which must be there. Rounded once, to the nearest, ties
+/// to the even one.
+fn hexadecimal(text: &str) -> Option<f64> {
+    /// Bits that are kept before the rounding: more than a double has, so that only whether there are more still matters.
+    const KEPT: u64 = 1 << 60;
+
+    let text = text.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(text);
+    let (digits, exponent) = text.split_once(['p', 'P'])?;
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let plain = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    // An exponent that does not fit is beyond every double.
+    let beyond = if exponent.starts_with('-') {
+        -1 << 40
+    } else {
+        1 << 40
+    };
+    let mut exponent: i64 = exponent.parse().unwrap_or(beyond).clamp(-1 << 40, 1 << 40);
+    let mut bits: u64 = 0;
+    let mut more = false;
+    for (digit, after_point) in
+        (whole.chars().map(|c| (c, false))).chain(fraction.chars().map(|c| (c, true)))
+    {
+        let digit = u64::from(digit.to_digit(16)?);
+        if bits < KEPT {
+            bits = bits << 4 | digit;
+            exponent -= if after_point { 4 } else { 0 };
+        } else {
+            more |= digit != 0;
+            exponent += if after_point { 0 } else { 4 };
+        }
+    }
+    if bits == 0 {
+        return Some(0.0);
+    }
+    // The highest bit stands for 2^top; a double has 53 bits below it, and none below 2^-1074.
+    let top = exponent + 63 - i64::from(bits.leading_zeros());
+    if top > 1023 {
+        return Some(f64::INFINITY);
+    }
+    let lowest = (top - 52).max(-1074);
+    let drop = lowest - exponent;
+    let (mut value, rest, half) = match drop {
+        ..=0 => (bits << -drop, 0, 1),
+        1..=63 => (bits >> drop, bits & ((1 << drop) - 1), 1 << (drop - 1)),
+        64 => (0, bits, 1 << 63),
+        _ => return Some(0.0),
+    };
+    if rest > half || rest == half && (more || value & 1 == 1) {
+        value += 1;
+    }
+    // A value of 2^53 is still exact; both factors are powers of two that a double has.
+    let first = lowest.max(-1022);
+    Some(value as f64 * f64::powi(2.0, first as i32) * f64::powi(2.0, (lowest - first) as i32))
 }

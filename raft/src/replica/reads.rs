@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -15,6 +16,10 @@ use raftmq_store::vfs::Space;
 use raftmq_store::{StoreError, key_query};
 
 use super::{Replica, TrimPoint};
+use crate::clock;
+
+/// Pause between two looks at what is applied.
+const LOOK_FOR_APPLIED: Duration = Duration::from_millis(1);
 
 impl Replica {
     /// Applied state.
@@ -29,6 +34,30 @@ impl Replica {
             .queues
             .get(topic, queue_id)
             .map(|queue| (queue.min(), queue.max()))
+    }
+
+    /// Index of the last entry that this replica knows to be committed, if it is not applied here yet. A follower that was told
+    /// of it may have applied it already.
+    pub fn committed_ahead(&self) -> Option<u64> {
+        let (raft, _) = self.inner.peers.core.get()?;
+        let committed = raft.metrics().borrow_watched().local_committed?.index;
+        (self.applied_index() < Some(committed)).then_some(committed)
+    }
+
+    fn applied_index(&self) -> Option<u64> {
+        self.inner.applied.applied().map(|mark| mark.index)
+    }
+
+    /// Waits until an entry is applied here; false when it takes longer than `longest`.
+    pub async fn applied_up_to(&self, index: u64, longest: Duration) -> bool {
+        let began = clock::now();
+        while self.applied_index() < Some(index) {
+            if clock::since(began) >= longest {
+                return false;
+            }
+            tokio::time::sleep(LOOK_FOR_APPLIED).await;
+        }
+        true
     }
 
     /// Entries of a queue.
