@@ -14,7 +14,7 @@ use raftmq_remoting::codes::{request, response};
 use raftmq_remoting::command::{Body, RemotingCommand};
 use raftmq_remoting::header::{PullMessageRequestHeader, PullMessageResponseHeader};
 use raftmq_remoting::message::sysflag::pull as flag;
-use raftmq_store::StoreError;
+use raftmq_store::{OffsetCommit, StoreError};
 
 use crate::broker::{Broker, FAQ, perm};
 use crate::call::Call;
@@ -23,6 +23,7 @@ use crate::forward;
 use crate::kept;
 use crate::long_polling::Held;
 use crate::message_filter::{MessageFilter, is_tag_type};
+use crate::offset;
 
 /// Queue entries looked at for one filtered pull, as in RocketMQ (16000 bytes of consume queue).
 const MAX_FILTERED_ENTRIES: usize = 800;
@@ -270,8 +271,12 @@ fn filter(
 
 /// Reads and answers, or holds the pull when it finds nothing and `may_hold`.
 pub fn run(broker: &Arc<Broker>, call: Call, pull: Pull, may_hold: bool) {
-    if let Some(answer) = reset(broker, &pull) {
-        return call.reply(answer);
+    let h = &pull.header;
+    if let Some(offset) = broker
+        .state()
+        .reset(&h.consumer_group, &h.topic, h.queue_id)
+    {
+        return reset(broker, call, pull, offset);
     }
     match read(broker, &pull, Heat::Memory) {
         Ok(Outcome::Cold) | Err(StoreError::OutOfRange { .. }) => {
@@ -292,15 +297,25 @@ pub fn run(broker: &Arc<Broker>, call: Call, pull: Pull, may_hold: bool) {
     }
 }
 
-/// Sends the consumer of a queue that was reset to the new offset, unless the queue was made anew meanwhile.
-fn reset(broker: &Broker, pull: &Pull) -> Option<RemotingCommand> {
-    let h = &pull.header;
-    let resets = &broker.offsets.resets;
-    let offset = resets.take(&h.consumer_group, &h.topic, h.queue_id)?;
-    let range = broker.replica.queue_range(&h.topic, h.queue_id);
-    let (min, max) = range.unwrap_or((0, 0));
-    let code = response::PULL_OFFSET_MOVED;
-    (offset <= max + 1).then(|| answer(pull, code, "OFFSET_RESET", offset, min, max, 0))
+/// Sends the consumer of a queue that was reset to the new offset. The reset is taken first: what the consumer commits after the
+/// answer counts.
+fn reset(broker: &Arc<Broker>, call: Call, pull: Pull, offset: i64) {
+    if !broker.leads() {
+        return pass_on(broker, call, &pull.header);
+    }
+    let reset = OffsetCommit {
+        group: pull.header.consumer_group.to_string(),
+        topic: pull.header.topic.to_string(),
+        queue_id: pull.header.queue_id,
+        offset,
+    };
+    offset::take_reset(broker, call, reset, move |broker, call| {
+        let h = &pull.header;
+        let range = broker.replica.queue_range(&h.topic, h.queue_id);
+        let (min, max) = range.unwrap_or((0, 0));
+        let code = response::PULL_OFFSET_MOVED;
+        call.reply(answer(&pull, code, "OFFSET_RESET", offset, min, max, 0));
+    });
 }
 
 fn failed(call: Call, pull: &Pull, error: &StoreError) {
