@@ -22,7 +22,7 @@ use crate::creation;
 use crate::forward;
 use crate::kept;
 use crate::long_polling::Held;
-use crate::message_filter::{MessageFilter, is_tag_type};
+use crate::message_filter::{BY_CLASS, MessageFilter, is_tag_type};
 use crate::offset;
 
 /// Queue entries looked at for one filtered pull, as in RocketMQ (16000 bytes of consume queue).
@@ -230,15 +230,18 @@ fn filter(
         let remark = format!("The broker does not support consumer to filter message by {kind}");
         Err(Refusal::new(response::SYSTEM_ERROR, remark))
     };
+    let unreadable = |reason: &dyn std::fmt::Display| {
+        let remark = format!("parse the consumer's subscription failed: {reason}");
+        Refusal::new(response::SUBSCRIPTION_PARSE_FAILED, remark)
+    };
+    if header.sys_flag & flag::CLASS_FILTER != 0 {
+        return Err(unreadable(&BY_CLASS));
+    }
     if header.sys_flag & flag::SUBSCRIPTION != 0 {
         let kind = header.expression_type.as_deref().unwrap_or_default();
         allowed(kind)?;
-        return MessageFilter::new(kind, header.subscription.as_deref()).map_err(|_| {
-            Refusal::new(
-                response::SUBSCRIPTION_PARSE_FAILED,
-                "parse the consumer's subscription failed",
-            )
-        });
+        return MessageFilter::new(kind, header.subscription.as_deref())
+            .map_err(|e| unreadable(&e));
     }
     let Some(online) = broker
         .clients
@@ -263,8 +266,10 @@ fn filter(
         return Err(Refusal::new(response::SUBSCRIPTION_NOT_LATEST, remark));
     }
     allowed(&subscription.data.expression_type)?;
-    subscription.filter.clone().map_err(|_| {
-        let remark = "The broker's consumer filter data is not exist!Your expression may be wrong!";
+    subscription.filter.clone().map_err(|e| {
+        let remark = format!(
+            "The broker's consumer filter data is not exist!Your expression may be wrong! {e}"
+        );
         Refusal::new(response::FILTER_DATA_NOT_EXIST, remark)
     })
 }
