@@ -406,7 +406,7 @@ async fn what_is_late_ends_by_a_check_alone() {
     })
     .await;
     broker.send("T", "before").await;
-    let immune = [("CHECK_IMMUNITY_TIME_IN_SECONDS", "1")];
+    let immune = [("CHECK_IMMUNITY_TIME_IN_SECONDS", "3")];
     let mut halves = Vec::new();
     for body in ["0", "1", "2"] {
         halves.push(send_half(&broker.client, &half_with(body, &immune)).await);
@@ -415,7 +415,7 @@ async fn what_is_late_ends_by_a_check_alone() {
     let no_number = send_half(&broker.client, &half_with("3", &number)).await;
     let without = send_half(&broker.client, &half_with("4", &[])).await;
     assert_eq!(end(&broker.client, halves[0], COMMIT).await.code, 0);
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    tokio::time::sleep(Duration::from_millis(3_200)).await;
     for (what, how) in [
         (halves[1], COMMIT),
         (halves[2], ROLLBACK),
@@ -438,7 +438,11 @@ async fn what_is_late_ends_by_a_check_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_was_given_up_can_be_revived() {
-    let mut broker = TestBroker::start_with(impatient).await;
+    let mut broker = TestBroker::start_with(|config| {
+        impatient(config);
+        config.transaction_check_max = 10;
+    })
+    .await;
     announce(&broker.client).await;
     send_half(&broker.client, &half("T", "never")).await;
     let given_up = broker.bodies("TRANS_CHECK_MAX_TIME_TOPIC", 0, 1).await;

@@ -192,7 +192,7 @@ impl World {
                 match kind {
                     3 => Command::AssignOffsets {
                         offsets,
-                        reset: n / 17 % 4 > 0,
+                        reset: !(n / 17).is_multiple_of(4),
                     },
                     4 => Command::ResetsTaken { offsets },
                     _ => Command::CommitOffsets { offsets },
