@@ -547,7 +547,11 @@ fn notify(broker: &Broker, group: &str, members: Vec<Channel>) {
 }
 
 /// UNREGISTER_CLIENT.
-pub fn unregister(broker: &Arc<Broker>, call: Call) {
+pub fn unregister(broker: &Arc<Broker>, mut call: Call) {
+    // It is the connection that counts: RocketMQ takes a request without an id, too.
+    if call.cmd.ext.get("clientID").is_none() {
+        call.cmd.ext.set("clientID", "");
+    }
     let header: UnregisterClientRequestHeader = match call.cmd.header() {
         Ok(header) => header,
         Err(e) => return call.bad_header(e),
