@@ -9,7 +9,7 @@ use raftmq_remoting::header::GetBrokerConfigResponseHeader;
 use raftmq_remoting::json;
 use raftmq_remoting::version;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, now_ms};
 use crate::call::Call;
 use crate::offset::{earliest_store_time, on_disk};
 use crate::retention::used_percent;
@@ -112,16 +112,31 @@ fn runtime_table(broker: &Broker) -> Vec<(String, String)> {
         put("commitLogDirCapacity", capacity);
     }
 
-    for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum"] {
-        put(key, "0".to_owned());
-    }
-    for key in ["timerEnqueueTps", "timerDequeueTps"] {
-        put(key, "0.0".to_owned());
-    }
-    for pool in ["send", "pull", "litePull", "query", "ack"] {
-        let waiting = if pool == "send" { broker.room.len() } else { 0 };
-        put(&format!("{pool}ThreadPoolQueueSize"), waiting.to_string());
-        put(&format!("{pool}ThreadPoolQueueCapacity"), "0".to_owned());
+    stats.look_at_timers(broker);
+    let rate = |text: String| text.split(' ').next().unwrap_or("0").to_owned();
+    put("timerReadBehind", seconds_late(broker).to_string());
+    // A timer pends as soon as its message is in its queue.
+    put("timerOffsetBehind", "0".to_owned());
+    put("timerCongestNum", stats.pending_timers(broker).to_string());
+    put("timerEnqueueTps", rate(stats.rates(|t| t.timers_in)));
+    put("timerDequeueTps", rate(stats.rates(|t| t.timers_out)));
+    // Sends wait for the log and for a master; whatever else waits, does so for a disk.
+    let sends = broker.sends.count() + broker.room.len();
+    let send = (sends, broker.config().send_capacity);
+    let read = broker.cold_reads.fill();
+    let pools = [
+        ("send", send),
+        ("pull", read),
+        ("litePull", read),
+        ("query", read),
+        ("ack", (0, 0)),
+    ];
+    for (pool, (size, capacity)) in pools {
+        put(&format!("{pool}ThreadPoolQueueSize"), size.to_string());
+        put(
+            &format!("{pool}ThreadPoolQueueCapacity"),
+            capacity.to_string(),
+        );
         put(
             &format!("{pool}ThreadPoolQueueHeadWaitTimeMills"),
             "0".to_owned(),
@@ -136,6 +151,17 @@ fn runtime_table(broker: &Broker) -> Vec<(String, String)> {
         broker.replica.role().leader.is_some().to_string(),
     );
     table
+}
+
+/// By how much the earliest timer is late.
+fn seconds_late(broker: &Broker) -> i64 {
+    match broker.state().timers().next_ms() {
+        Ok(next) => next.map_or(0, |at| now_ms().saturating_sub(at).max(0) / 1000),
+        Err(e) => {
+            tracing::error!(error = %e, "the earliest timer cannot be read");
+            0
+        }
+    }
 }
 
 /// Store time of the oldest message there is, -1 without any.

@@ -32,7 +32,7 @@ use raftmq_remoting::json;
 use crate::broker::{Broker, perm};
 use crate::call::Call;
 use crate::creation;
-use crate::message_filter::{BadFilter, MessageFilter, is_tag_type};
+use crate::message_filter::{BY_CLASS, BadFilter, MessageFilter, is_tag_type};
 use crate::names;
 use crate::random::random_below;
 use crate::tag_filter::TagFilter;
@@ -79,7 +79,9 @@ pub struct Subscription {
 
 impl Subscription {
     fn new(data: SubscriptionData, seen: Instant) -> Self {
-        let filter = if !is_tag_type(&data.expression_type) {
+        let filter = if data.class_filter_mode {
+            Err(BadFilter(BY_CLASS.to_owned()))
+        } else if !is_tag_type(&data.expression_type) {
             MessageFilter::new(&data.expression_type, Some(&data.sub_string))
         } else if matches!(data.sub_string.as_str(), "" | "*") {
             Ok(MessageFilter::Tags(TagFilter::All))
@@ -545,7 +547,11 @@ fn notify(broker: &Broker, group: &str, members: Vec<Channel>) {
 }
 
 /// UNREGISTER_CLIENT.
-pub fn unregister(broker: &Arc<Broker>, call: Call) {
+pub fn unregister(broker: &Arc<Broker>, mut call: Call) {
+    // It is the connection that counts: RocketMQ takes a request without an id, too.
+    if call.cmd.ext.get("clientID").is_none() {
+        call.cmd.ext.set("clientID", "");
+    }
     let header: UnregisterClientRequestHeader = match call.cmd.header() {
         Ok(header) => header,
         Err(e) => return call.bad_header(e),
@@ -593,6 +599,9 @@ pub fn check_config(broker: &Arc<Broker>, call: Call) {
             );
         }
     };
+    if body.subscription_data.class_filter_mode {
+        return call.error(response::SUBSCRIPTION_PARSE_FAILED, BY_CLASS);
+    }
     let kind = &body.subscription_data.expression_type;
     if is_tag_type(kind) {
         return call.ok();
@@ -681,6 +690,12 @@ mod tests {
         };
         assert!(Subscription::new(sql("a > 1"), now).filter.is_ok());
         assert!(Subscription::new(sql("a >"), now).filter.is_err());
+        let by_class = SubscriptionData {
+            class_filter_mode: true,
+            ..data("T", "org.example.MyFilter", 1)
+        };
+        let refused = Subscription::new(by_class, now).filter;
+        assert_eq!(refused, Err(BadFilter(BY_CLASS.to_owned())));
         let mut tags = data("T", "a", 1);
         tags.code_set.insert(97);
         assert_eq!(

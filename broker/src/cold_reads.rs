@@ -27,6 +27,12 @@ impl ColdReads {
         }
     }
 
+    /// Reads that run or wait, and how many may.
+    pub fn fill(&self) -> (usize, usize) {
+        let most = MAX_RUNNING + MAX_WAITING;
+        (most - self.places.available_permits(), most)
+    }
+
     /// Runs `work` with `item` on a blocking thread; gives `item` back when too much waits already.
     pub fn run<T: Send + 'static>(
         &self,

@@ -194,7 +194,11 @@ pub fn clone_offsets(broker: &Arc<Broker>, call: Call) {
 }
 
 /// GET_BROKER_CONSUME_STATS: every group's offsets, of ordered topics only when asked so.
-pub fn broker_stats(broker: &Arc<Broker>, call: Call) {
+pub fn broker_stats(broker: &Arc<Broker>, mut call: Call) {
+    // RocketMQ takes it for false when it is missing.
+    if call.cmd.ext.get("isOrder").is_none() {
+        call.cmd.ext.set("isOrder", "false");
+    }
     let header: GetBrokerConsumeStatsRequestHeader = match call.cmd.header() {
         Ok(header) => header,
         Err(e) => return call.bad_header(e),

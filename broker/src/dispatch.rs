@@ -230,6 +230,11 @@ pub const TABLE: &[Entry] = &[
     ),
     entry(request::SEND_BATCH_MESSAGE, LeaderOnce, send::send),
     entry(request::QUERY_CONSUME_QUEUE, Here, queue_admin::query),
+    entry(
+        request::RESUME_CHECK_HALF_MESSAGE,
+        LeaderOnce,
+        transaction::resume,
+    ),
     entry(request::SEND_REPLY_MESSAGE, LeaderOnce, reply::reply),
     entry(request::SEND_REPLY_MESSAGE_V2, LeaderOnce, reply::reply),
     entry(

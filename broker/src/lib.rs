@@ -51,7 +51,6 @@ mod random;
 mod recall;
 mod register;
 mod reply;
-mod reset_marks;
 mod reset_offset;
 mod retention;
 mod room;

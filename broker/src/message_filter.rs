@@ -17,6 +17,10 @@ pub enum MessageFilter {
     Sql(Arc<sql::Filter>),
 }
 
+/// Why a consumer that sends a class of its own to select messages is refused: RocketMQ's filter servers are gone since 4.3, and its
+/// brokers send such a consumer everything.
+pub const BY_CLASS: &str = "filter by class is not supported";
+
 /// The expression is none of its language, or the language is not spoken here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -5,7 +5,8 @@
 //! together with everything in the map, and answered when it is applied. Queries wait for the commits taken before them and
 //! read applied state under the lease, never the map: an offset that was read never goes back because a master died. Runs on the master alone.
 //!
-//! An administrator's reset ([`crate::reset_offset`]) is a commit, too; then the queue is marked ([`crate::reset_marks`]).
+//! An administrator's reset ([`crate::reset_offset`]) marks the queues in the state: until a pull has taken the new offset, what the
+//! consumer commits is older than the reset, and is not stored by whoever leads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use parking_lot::Mutex;
-use raftmq_raft::{Boundary, ProposeError};
+use raftmq_raft::Boundary;
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::codes::response;
 use raftmq_remoting::command::RemotingCommand;
@@ -31,7 +32,6 @@ use raftmq_store::{Command, OffsetCommit, StoreError};
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::kept;
-use crate::reset_marks::{Key, ResetMarks};
 
 /// Period of proposals: a consumer persists its offsets every 5 s, so a batch gathers many of them.
 const FLUSH: Duration = Duration::from_millis(75);
@@ -43,14 +43,18 @@ const MAX_PENDING: usize = 100_000;
 /// Commits in one command, which bounds an entry's size.
 const MAX_BATCH: usize = 8_192;
 
+/// Queues that are reset at once, with those whose consumer has not come.
+const MAX_RESETS: usize = 100_000;
+
+/// Group, topic, queue.
+type Key = (ByteStr, ByteStr, i32);
+
 type Offsets = HashMap<Key, i64, RandomState>;
 
 /// Commits on their way into the log.
 #[derive(Default)]
 pub struct OffsetCommits {
     pending: Mutex<Offsets>,
-    /// Locked after `pending`.
-    pub resets: ResetMarks,
     /// Proposals of commits nobody waits for that are not applied yet.
     on_the_way: AtomicUsize,
 }
@@ -69,11 +73,11 @@ impl OffsetCommits {
             return;
         }
         let key = (owned(group), owned(topic), queue_id);
-        let stored = broker.state().offset(group, topic, queue_id);
-        let mut pending = self.pending.lock();
-        if self.resets.contains(&key) {
+        if broker.state().reset(group, topic, queue_id).is_some() {
             return;
         }
+        let stored = broker.state().offset(group, topic, queue_id);
+        let mut pending = self.pending.lock();
         if pending.contains_key(&key) || (stored != Some(offset) && pending.len() < MAX_PENDING) {
             pending.insert(key, offset);
         }
@@ -83,51 +87,52 @@ impl OffsetCommits {
     fn commit_now(&self, broker: &Arc<Broker>, call: Call, own: OffsetCommit) {
         // The lock is held while proposing, which only queues, so that proposals have the order of the commits.
         let mut pending = self.pending.lock();
-        if self.resets.contains_commit(&own) {
+        if is_reset(broker, &own) {
             let answer = RemotingCommand::response(response::SUCCESS);
             return call.reply(answer.with_remark("Offset has been previously reset"));
         }
         let mut offsets = drain(&mut pending);
         offsets.push(own);
-        let commands = batches(offsets);
+        let commands = commits(offsets);
         broker.propose_for(call, commands, |_, call| call.ok());
     }
 
-    /// Stores offsets for a group whatever is pending, and answers the call when they are applied. With `marked` the queues'
-    /// consumers are sent there by their next pull.
+    /// Stores offsets for a group whatever is pending, and answers the call when they are applied. With `reset` the queues'
+    /// consumers are sent there by their next pull, from whichever master.
     pub fn assign(
         &self,
         broker: &Arc<Broker>,
         call: Call,
         own: Vec<OffsetCommit>,
-        marked: bool,
+        reset: bool,
         answer: RemotingCommand,
     ) {
         let mut pending = self.pending.lock();
-        if marked && !self.resets.set(broker, &own) {
-            let remark = "[OVERLOAD]too many queues were reset and are not consumed";
-            return call.error(response::SYSTEM_BUSY, remark);
+        let mut commands = commits(drain(&mut pending));
+        if reset {
+            let Some(forgotten) = room_for(broker, own.len()) else {
+                let remark = "[OVERLOAD]too many queues were reset and are not consumed";
+                return call.error(response::SYSTEM_BUSY, remark);
+            };
+            commands.extend(forgotten);
         }
-        let mut offsets = drain(&mut pending);
-        offsets.extend(own.iter().cloned());
-        let proposal = broker.commands(batches(offsets), call.deadline);
+        commands.extend(batches(own.clone(), |offsets| Command::AssignOffsets {
+            offsets,
+            reset,
+        }));
+        let proposal = broker.commands(commands, call.deadline);
         let shared = broker.clone();
         broker
             .replica
             .propose(proposal, move |result| match result {
                 Ok(_) => {
-                    for one in own.iter().filter(|_| marked) {
+                    for one in own.iter().filter(|_| reset) {
                         let (topic, group) = (&one.topic, &one.group);
                         shared.signals.held.wake_group(topic, one.queue_id, group);
                     }
                     call.reply(answer);
                 }
-                Err(e) => {
-                    if marked && !matches!(e, ProposeError::Unknown) {
-                        shared.offsets.resets.remove(&own);
-                    }
-                    shared.failed(call, e)
-                }
+                Err(e) => shared.failed(call, e),
             });
     }
 
@@ -137,7 +142,7 @@ impl OffsetCommits {
         if pending.is_empty() {
             return;
         }
-        let commands = batches(drain(&mut pending));
+        let commands = commits(drain(&mut pending));
         let proposal = broker.commands(commands, Instant::now() + broker.config().ack_timeout());
         self.on_the_way.fetch_add(1, Ordering::AcqRel);
         let done = broker.clone();
@@ -163,13 +168,12 @@ impl OffsetCommits {
             drop(pending);
             return read(broker, call);
         }
-        let commands = batches(drain(&mut pending));
+        let commands = commits(drain(&mut pending));
         broker.propose_for(call, commands, read);
     }
 
     fn clear(&self) {
         self.pending.lock().clear();
-        self.resets.clear();
     }
 }
 
@@ -188,13 +192,54 @@ fn drain(pending: &mut Offsets) -> Vec<OffsetCommit> {
     pending.drain().map(commit).collect()
 }
 
-fn batches(offsets: Vec<OffsetCommit>) -> Vec<Command> {
-    offsets
-        .chunks(MAX_BATCH)
-        .map(|chunk| Command::CommitOffsets {
-            offsets: chunk.to_vec(),
-        })
-        .collect()
+fn commits(offsets: Vec<OffsetCommit>) -> Vec<Command> {
+    batches(offsets, |offsets| Command::CommitOffsets { offsets })
+}
+
+fn batches(
+    offsets: Vec<OffsetCommit>,
+    command: impl Fn(Vec<OffsetCommit>) -> Command,
+) -> Vec<Command> {
+    let chunks = offsets.chunks(MAX_BATCH);
+    chunks.map(|chunk| command(chunk.to_vec())).collect()
+}
+
+fn is_reset(broker: &Broker, commit: &OffsetCommit) -> bool {
+    let state = broker.state();
+    let (group, topic) = (&commit.group, &commit.topic);
+    state.reset(group, topic, commit.queue_id).is_some()
+}
+
+/// What makes room for so many resets, when there are too many; None: nothing does.
+fn room_for(broker: &Broker, more: usize) -> Option<Vec<Command>> {
+    let count = broker.state().reset_count();
+    if count + more <= MAX_RESETS {
+        return Some(Vec::new());
+    }
+    // A consumer that starts asks for its offset, and need not be sent there.
+    let mut offline = broker.state().resets();
+    offline.retain(|one| broker.clients.client_ids(&one.group).is_empty());
+    let room = count.saturating_sub(offline.len()) + more <= MAX_RESETS;
+    room.then(|| batches(offline, |offsets| Command::ResetsTaken { offsets }))
+}
+
+/// The consumer of a queue that was reset has come: `taken` runs when its commits count again. Should nobody hear of it, the
+/// consumer is sent there once more.
+pub fn take_reset(
+    broker: &Arc<Broker>,
+    call: Call,
+    reset: OffsetCommit,
+    taken: impl FnOnce(&Arc<Broker>, Call) + Send + 'static,
+) {
+    let offsets = vec![reset];
+    let deadline = Instant::now() + broker.config().ack_timeout();
+    let proposal = broker.commands(vec![Command::ResetsTaken { offsets }], deadline);
+    let shared = broker.clone();
+    let done = move |result| match result {
+        Ok(_) => taken(&shared, call),
+        Err(e) => shared.failed(call, e),
+    };
+    broker.replica.propose(proposal, done);
 }
 
 /// Proposes pending commits; for the life of the broker.

@@ -14,7 +14,7 @@ use raftmq_remoting::codes::{request, response};
 use raftmq_remoting::command::{Body, RemotingCommand};
 use raftmq_remoting::header::{PullMessageRequestHeader, PullMessageResponseHeader};
 use raftmq_remoting::message::sysflag::pull as flag;
-use raftmq_store::StoreError;
+use raftmq_store::{OffsetCommit, StoreError};
 
 use crate::broker::{Broker, FAQ, perm};
 use crate::call::Call;
@@ -22,7 +22,8 @@ use crate::creation;
 use crate::forward;
 use crate::kept;
 use crate::long_polling::Held;
-use crate::message_filter::{MessageFilter, is_tag_type};
+use crate::message_filter::{BY_CLASS, MessageFilter, is_tag_type};
+use crate::offset;
 
 /// Queue entries looked at for one filtered pull, as in RocketMQ (16000 bytes of consume queue).
 const MAX_FILTERED_ENTRIES: usize = 800;
@@ -229,15 +230,18 @@ fn filter(
         let remark = format!("The broker does not support consumer to filter message by {kind}");
         Err(Refusal::new(response::SYSTEM_ERROR, remark))
     };
+    let unreadable = |reason: &dyn std::fmt::Display| {
+        let remark = format!("parse the consumer's subscription failed: {reason}");
+        Refusal::new(response::SUBSCRIPTION_PARSE_FAILED, remark)
+    };
+    if header.sys_flag & flag::CLASS_FILTER != 0 {
+        return Err(unreadable(&BY_CLASS));
+    }
     if header.sys_flag & flag::SUBSCRIPTION != 0 {
         let kind = header.expression_type.as_deref().unwrap_or_default();
         allowed(kind)?;
-        return MessageFilter::new(kind, header.subscription.as_deref()).map_err(|_| {
-            Refusal::new(
-                response::SUBSCRIPTION_PARSE_FAILED,
-                "parse the consumer's subscription failed",
-            )
-        });
+        return MessageFilter::new(kind, header.subscription.as_deref())
+            .map_err(|e| unreadable(&e));
     }
     let Some(online) = broker
         .clients
@@ -262,16 +266,22 @@ fn filter(
         return Err(Refusal::new(response::SUBSCRIPTION_NOT_LATEST, remark));
     }
     allowed(&subscription.data.expression_type)?;
-    subscription.filter.clone().map_err(|_| {
-        let remark = "The broker's consumer filter data is not exist!Your expression may be wrong!";
+    subscription.filter.clone().map_err(|e| {
+        let remark = format!(
+            "The broker's consumer filter data is not exist!Your expression may be wrong! {e}"
+        );
         Refusal::new(response::FILTER_DATA_NOT_EXIST, remark)
     })
 }
 
 /// Reads and answers, or holds the pull when it finds nothing and `may_hold`.
 pub fn run(broker: &Arc<Broker>, call: Call, pull: Pull, may_hold: bool) {
-    if let Some(answer) = reset(broker, &pull) {
-        return call.reply(answer);
+    let h = &pull.header;
+    if let Some(offset) = broker
+        .state()
+        .reset(&h.consumer_group, &h.topic, h.queue_id)
+    {
+        return reset(broker, call, pull, offset);
     }
     match read(broker, &pull, Heat::Memory) {
         Ok(Outcome::Cold) | Err(StoreError::OutOfRange { .. }) => {
@@ -292,15 +302,25 @@ pub fn run(broker: &Arc<Broker>, call: Call, pull: Pull, may_hold: bool) {
     }
 }
 
-/// Sends the consumer of a queue that was reset to the new offset, unless the queue was made anew meanwhile.
-fn reset(broker: &Broker, pull: &Pull) -> Option<RemotingCommand> {
-    let h = &pull.header;
-    let resets = &broker.offsets.resets;
-    let offset = resets.take(&h.consumer_group, &h.topic, h.queue_id)?;
-    let range = broker.replica.queue_range(&h.topic, h.queue_id);
-    let (min, max) = range.unwrap_or((0, 0));
-    let code = response::PULL_OFFSET_MOVED;
-    (offset <= max + 1).then(|| answer(pull, code, "OFFSET_RESET", offset, min, max, 0))
+/// Sends the consumer of a queue that was reset to the new offset. The reset is taken first: what the consumer commits after the
+/// answer counts.
+fn reset(broker: &Arc<Broker>, call: Call, pull: Pull, offset: i64) {
+    if !broker.leads() {
+        return pass_on(broker, call, &pull.header);
+    }
+    let reset = OffsetCommit {
+        group: pull.header.consumer_group.to_string(),
+        topic: pull.header.topic.to_string(),
+        queue_id: pull.header.queue_id,
+        offset,
+    };
+    offset::take_reset(broker, call, reset, move |broker, call| {
+        let h = &pull.header;
+        let range = broker.replica.queue_range(&h.topic, h.queue_id);
+        let (min, max) = range.unwrap_or((0, 0));
+        let code = response::PULL_OFFSET_MOVED;
+        call.reply(answer(&pull, code, "OFFSET_RESET", offset, min, max, 0));
+    });
 }
 
 fn failed(call: Call, pull: &Pull, error: &StoreError) {

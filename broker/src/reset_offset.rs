@@ -1,7 +1,7 @@
 //! Resets of consumer offsets by an administrator: INVOKE_BROKER_TO_RESET_OFFSET (222).
 //!
 //! With `useServerSideResetOffset` the offsets are stored here, by a command like every commit, whether or not anybody
-//! consumes; a consumer that is online is sent there by its next pull. Without it the consumers are told
+//! consumes; a consumer that is online is sent there by its next pull, whoever leads then. Without it the consumers are told
 //! (RESET_CONSUMER_CLIENT_OFFSET, 220), and commit what they were told. Runs on the master alone.
 
 use std::sync::Arc;

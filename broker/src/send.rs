@@ -238,8 +238,9 @@ fn prepare_single(
         return Err(Refusal::new(response::NO_PERMISSION, remark));
     }
     let timer = match wishes.timer {
-        Some(timer) if delay_level <= 0 && !dead && !half => {
-            timer_of(broker, timer, wishes.takes_back.is_some())?
+        // A half message waits from its commit on.
+        Some(timer) if delay_level <= 0 && !dead => {
+            timer_of(broker, timer, wishes.takes_back.is_some() && !half)?
         }
         _ => None,
     };
@@ -266,7 +267,10 @@ fn prepare_single(
             unique_key,
         ));
         (target, target_queue) = transaction::half_target();
-        drop = &[prop::DELAY, prop::TRANSACTION_CHECK_TIMES];
+        drop = match delay_level {
+            ..=0 => &[prop::TRANSACTION_CHECK_TIMES],
+            _ => &DROPPED_OF_DELAYED_HALF,
+        };
     } else if dead {
         let group = header
             .topic
@@ -395,5 +399,13 @@ fn is_exhausted(
     let in_order = || broker.locks.any_held(group, Instant::now());
     Ok(reconsume_times > limit || in_order())
 }
+
+/// A level counts before a time of its own.
+const DROPPED_OF_DELAYED_HALF: [&str; 4] = [
+    prop::TRANSACTION_CHECK_TIMES,
+    prop::TIMER_DELAY_SEC,
+    prop::TIMER_DELAY_MS,
+    prop::TIMER_DELIVER_MS,
+];
 
 const _: () = assert!(version::CURRENT_VERSION >= VERSION_WITH_MAX_RECONSUME);

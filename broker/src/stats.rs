@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, counter};
@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::exporter::Exporter;
 use crate::item_stats::ItemStats;
 use crate::latency::Latency;
+use crate::names;
 
 /// Distance of two samples; RocketMQ's shortest window.
 pub const SAMPLE: Duration = Duration::from_secs(10);
@@ -34,6 +35,9 @@ pub struct Totals {
     pub get_missed: u64,
     pub got: u64,
     pub got_bytes: u64,
+    /// Messages that were stored to be delivered later, and those that were.
+    pub timers_in: u64,
+    pub timers_out: u64,
 }
 
 #[derive(Default)]
@@ -42,6 +46,29 @@ struct History {
     day: i64,
     this_morning: Totals,
     yesterday_morning: Totals,
+}
+
+/// Something that takes a while to count.
+#[derive(Default)]
+struct Counted {
+    count: u64,
+    at: Option<Instant>,
+    took: Duration,
+}
+
+impl Counted {
+    fn now(count: u64, began: Instant) -> Self {
+        Self {
+            count,
+            at: Some(Instant::now()),
+            took: began.elapsed(),
+        }
+    }
+
+    /// Counting may take a hundredth of the time.
+    fn is_good(&self) -> bool {
+        self.at.is_some_and(|at| at.elapsed() < 100 * self.took)
+    }
 }
 
 /// See the module's text.
@@ -58,10 +85,13 @@ pub struct Stats {
     pub boot_ms: i64,
     booted: Instant,
     /// Bytes of the newest messages that are expected to be in memory.
-    memory_bytes: i64,
+    memory_bytes: AtomicI64,
     to_dlq: Counter,
     sent_back: Counter,
-    pub timers_delivered: Counter,
+    timers_delivered: Counter,
+    timers_in: AtomicU64,
+    timers_out: AtomicU64,
+    pending_timers: Mutex<Counted>,
     pub forwarded: Counter,
     pub send_busy: Counter,
     pub elections_won: Counter,
@@ -94,10 +124,13 @@ impl Stats {
             }),
             boot_ms: now_ms(),
             booted: Instant::now(),
-            memory_bytes: memory_bytes(config.memory_ratio),
+            memory_bytes: AtomicI64::new(memory_bytes(config.memory_ratio)),
             to_dlq: counter!("rocketmq_send_to_dlq_messages_total"),
             sent_back: counter!("raftmq_send_back_messages_total"),
             timers_delivered: counter!("rocketmq_timer_dequeue_total"),
+            timers_in: AtomicU64::new(0),
+            timers_out: AtomicU64::new(0),
+            pending_timers: Mutex::default(),
             forwarded: counter!("raftmq_forwarded_requests_total"),
             send_busy: counter!("raftmq_send_busy_total"),
             elections_won: counter!("raftmq_raft_elections_won_total"),
@@ -147,6 +180,37 @@ impl Stats {
         }
     }
 
+    /// Timers whose messages were delivered.
+    pub fn timers_delivered(&self, count: u64) {
+        self.timers_delivered.increment(count);
+        self.timers_out.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Pending timers, counted now or a moment ago. May read all of them: not for async threads.
+    pub fn pending_timers(&self, broker: &Broker) -> u64 {
+        let mut last = self.pending_timers.lock();
+        if !last.is_good() {
+            let began = Instant::now();
+            match broker.state().timers().count() {
+                Ok(count) => *last = Counted::now(count, began),
+                Err(e) => tracing::error!(error = %e, "pending timers cannot be counted"),
+            }
+        }
+        last.count
+    }
+
+    /// Takes note of how many timers were stored.
+    pub fn look_at_timers(&self, broker: &Broker) {
+        let queues = |topic: &'static str| {
+            let config = broker.state().topic(topic);
+            let count = config.map_or(0, |topic| topic.write_queue_nums);
+            (0..count).map(move |queue| broker.replica.queue_range(topic, queue))
+        };
+        let ends = queues(names::SCHEDULE).chain(queues(names::WHEEL_TIMER));
+        let stored: i64 = ends.flatten().map(|(_, end)| end).sum();
+        self.timers_in.store(stored as u64, Ordering::Relaxed);
+    }
+
     /// Totals since the start.
     pub fn totals(&self) -> Totals {
         let (put, put_bytes) = self.items.total_stored();
@@ -158,6 +222,8 @@ impl Stats {
             get_missed: self.get_missed.load(Ordering::Relaxed),
             got,
             got_bytes,
+            timers_in: self.timers_in.load(Ordering::Relaxed),
+            timers_out: self.timers_out.load(Ordering::Relaxed),
         }
     }
 
@@ -184,7 +250,7 @@ impl Stats {
                 if seconds < 0.001 {
                     0.0
                 } else {
-                    (of(&now.1) - of(totals)) as f64 / seconds
+                    of(&now.1).saturating_sub(of(totals)) as f64 / seconds
                 }
             })
         };
@@ -215,7 +281,13 @@ impl Stats {
 
     /// Whether so much was written after a position that it has likely left this machine's memory.
     pub fn is_far_behind(&self, broker: &Broker, physical_offset: i64) -> bool {
-        broker.replica.log_range().1 - physical_offset > self.memory_bytes
+        let behind = broker.replica.log_range().1 - physical_offset;
+        behind > self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes another number of bytes for what stays in memory: for tests, whose messages all do.
+    pub fn set_memory_bytes(&self, bytes: i64) {
+        self.memory_bytes.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -230,6 +302,7 @@ pub async fn run(broker: Arc<Broker>) {
     let mut tick = tokio::time::interval(SAMPLE);
     for number in 0_u64.. {
         tick.tick().await;
+        broker.stats.look_at_timers(&broker);
         broker.stats.sample();
         if number.is_multiple_of(MINUTE) {
             broker.stats.put_latency.next_minute();
@@ -261,6 +334,6 @@ mod tests {
             (3, 300, 2, 1, 1)
         );
         assert_eq!(stats.rates(|t| t.put).split(' ').count(), 3);
-        assert!(stats.memory_bytes > 0);
+        assert!(stats.memory_bytes.load(Ordering::Relaxed) > 0);
     }
 }

@@ -173,7 +173,7 @@ async fn deliver(broker: &Arc<Broker>, term: u64, due: Vec<TimerKey>, claims: &m
     let (keys, proposal) = batch.proposal(broker, term);
     match propose(broker, proposal).await {
         Some(Ok(_)) => {
-            broker.stats.timers_delivered.increment(count);
+            broker.stats.timers_delivered(count);
             unreadable == 0
         }
         Some(Err(ProposeError::Unknown)) | None => {

@@ -3,8 +3,14 @@
 //! A half message lies in RMQ_SYS_TRANS_HALF_TOPIC and, from its apply on, among the pending transactions of the state. It ends by one
 //! entry that holds both what becomes of it (the real message, or nothing) and that it is done, in the master's own term: either
 //! both happen or neither, and a transaction that is committed twice is delivered once. Where RocketMQ writes a half message again
-//! for every check, the number of checks is state here, so its ids stay good. What is being ended or checked is claimed meanwhile;
-//! what has an unknown outcome stays claimed for the rest of the term.
+//! for every check, the number of checks is state here, so its ids stay good until the log gives up that part: then it is written
+//! again at the log's end, and found by its unique id ([`find`]). What is being ended or checked is claimed meanwhile; what has an
+//! unknown outcome stays claimed for the rest of the term.
+//!
+//! A half message with a delay or a time of its own waits from its commit on, as a delayed message.
+
+mod find;
+mod resume;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,8 +33,11 @@ use crate::broker::{Broker, now_ms, perm};
 use crate::call::Call;
 use crate::creation::plain_topic;
 use crate::names;
-use crate::stored_properties;
+use crate::send::Refusal;
+use crate::stored_properties::{self, Wishes};
 use crate::timer::{blocking, copy, propose, propose_to_make_room};
+
+pub use resume::resume;
 
 /// Transactions looked at together.
 const BATCH: usize = 256;
@@ -121,31 +130,41 @@ pub fn end(broker: &Arc<Broker>, call: Call) {
             return call.error(response::SYSTEM_ERROR, remark);
         }
     };
-    if broker.replica.is_hot(header.commit_log_offset) {
-        return decide(broker, call, &header, commit);
+    let position = header.commit_log_offset;
+    let is_there = || matches!(broker.state().transaction(position), Ok(Some(_)));
+    if broker.replica.is_hot(position) && is_there() {
+        return decide(broker, call, &header, position, commit);
     }
     let shared = broker.clone();
-    let work = move |(call, header): (Call, _)| decide(&shared, call, &header, commit);
+    let work = move |(call, header): (Call, _)| {
+        let position = find::position(&shared, &header);
+        decide(&shared, call, &header, position, commit);
+    };
     if let Err((call, _)) = broker.cold_reads.run((call, header), work) {
         call.error(response::SYSTEM_BUSY, "[OVERLOAD]too many reads from disk");
     }
 }
 
-fn decide(broker: &Arc<Broker>, call: Call, header: &EndTransactionRequestHeader, commit: bool) {
+fn decide(
+    broker: &Arc<Broker>,
+    call: Call,
+    header: &EndTransactionRequestHeader,
+    position: i64,
+    commit: bool,
+) {
     let role = broker.replica.role();
     if !role.serving {
         return call.refuse("not the master any more");
     }
-    let position = header.commit_log_offset;
     let Some(mut claim) = Claim::take(broker, role.term, position) else {
         return call.error(
             response::SYSTEM_ERROR,
             "the transaction is being ended or checked",
         );
     };
-    let message = match outcome(broker, header, commit) {
+    let message = match outcome(broker, header, position, commit) {
         Ok(message) => message,
-        Err(why) => return call.error(response::SYSTEM_ERROR, why),
+        Err(refusal) => return call.error(refusal.code, refusal.remark),
     };
     let proposal = Proposal {
         messages: message.into_iter().collect(),
@@ -167,30 +186,52 @@ fn decide(broker: &Arc<Broker>, call: Call, header: &EndTransactionRequestHeader
     });
 }
 
-/// What becomes of the pending half message that a header speaks of: a message for a commit. Or why there is none, in RocketMQ's
-/// words.
+/// What becomes of the pending half message at a position that a header speaks of: a message for a commit. Or why there is none, in
+/// RocketMQ's words.
 fn outcome(
     broker: &Broker,
     header: &EndTransactionRequestHeader,
+    position: i64,
     commit: bool,
-) -> Result<Option<NewMessage>, String> {
+) -> Result<Option<NewMessage>, Refusal> {
     const MISSING: &str = "Find prepared transaction message failed";
-    let position = header.commit_log_offset;
-    match broker.state().transaction(position) {
-        Ok(Some(_)) => {}
-        Ok(None) => return Err(MISSING.to_owned()),
-        Err(e) => return Err(format!("{MISSING}: {e}")),
-    }
+    let wrong = |remark: &str| Refusal::new(response::SYSTEM_ERROR, remark);
+    let missing = |e: &dyn std::fmt::Display| wrong(&format!("{MISSING}: {e}"));
+    let pending = match broker.state().transaction(position) {
+        Ok(Some(pending)) => pending,
+        Ok(None) => return Err(wrong(MISSING)),
+        Err(e) => return Err(missing(&e)),
+    };
     let read = broker.replica.read_record_at(position);
-    let bytes = read.map_err(|e| format!("{MISSING}: {e}"))?;
-    let record = StoredRecord::parse(&bytes).map_err(|e| format!("{MISSING}: {e}"))?;
-    if record.property(prop::PGROUP) != Some(header.producer_group.as_str()) {
-        return Err("The producer group wrong".to_owned());
+    let bytes = read.map_err(|e| missing(&e))?;
+    let record = StoredRecord::parse(&bytes).map_err(|e| missing(&e))?;
+    if !header.from_transaction_check && is_late(broker, &record, &pending) {
+        let remark = "its check immunity time is over, the transaction ends by a check";
+        return Err(Refusal::new(response::ILLEGAL_OPERATION, remark));
     }
-    if record.queue_offset() != header.tran_state_table_offset {
-        return Err("The transaction state table offset wrong".to_owned());
+    if record.property(prop::PGROUP) != Some(header.producer_group.as_str()) {
+        return Err(wrong("The producer group wrong"));
+    }
+    // One that was moved has another place in its queue, too.
+    let moved = position != header.commit_log_offset;
+    if !moved && record.queue_offset() != header.tran_state_table_offset {
+        return Err(wrong("The transaction state table offset wrong"));
     }
     commit.then(|| real(broker, &bytes, &record)).transpose()
+}
+
+/// Whether a half message that asks for a check immunity time is older than that, and than `transactionTimeOut`: its producer has
+/// been asked, or will be, and what he says unasked may be older than his answer. Counted by the broker's clock.
+fn is_late(broker: &Broker, record: &StoredRecord<'_>, pending: &PendingTransaction) -> bool {
+    let Some(seconds) = record
+        .property(prop::CHECK_IMMUNITY_TIME_IN_SECONDS)
+        .filter(|s| !s.is_empty())
+    else {
+        return false;
+    };
+    let immune = seconds.parse::<i64>().unwrap_or(0).saturating_mul(1000);
+    let limit = immune.max(broker.config().transaction_timeout_ms as i64);
+    now_ms().saturating_sub(pending.since_ms) > limit
 }
 
 /// Where a half message is to go.
@@ -200,24 +241,45 @@ fn target<'r>(record: &StoredRecord<'r>) -> Option<(&'r str, i32)> {
 }
 
 /// The message that a commit stores.
-fn real(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Result<NewMessage, String> {
+fn real(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Result<NewMessage, Refusal> {
+    let wrong = |remark: String| Refusal::new(response::SYSTEM_ERROR, remark);
     let Some((topic, queue)) = target(record) else {
-        return Err("the half message names no topic or queue".to_owned());
+        return Err(wrong("the half message names no topic or queue".to_owned()));
     };
     if broker.state().topic(topic).is_none() {
-        return Err(format!("topic[{topic}] not exist"));
+        return Err(wrong(format!("topic[{topic}] not exist")));
     }
-    let dropped = [
-        prop::REAL_TOPIC,
-        prop::REAL_QID,
-        prop::TRAN_MSG,
-        prop::TRANSACTION_CHECK_TIMES,
-    ];
-    let properties = stored_properties::rebuild(record.properties(), &dropped, &[]);
-    let mut message = copy(broker, bytes, record, (topic, queue), properties);
+    let stored = record.properties();
+    let mut dropped = vec![prop::TRAN_MSG, prop::TRANSACTION_CHECK_TIMES];
+    let (place, properties) = match due(broker, record) {
+        // Where it goes after that stands in it already.
+        Some((place, at)) => {
+            let at = at.to_string();
+            let add = [(prop::TIMER_OUT_MS, at.as_str())];
+            (place, stored_properties::rebuild(stored, &dropped, &add))
+        }
+        None => {
+            dropped.extend([prop::REAL_TOPIC, prop::REAL_QID]);
+            let properties = stored_properties::rebuild(stored, &dropped, &[]);
+            ((topic, queue), properties)
+        }
+    };
+    let mut message = copy(broker, bytes, record, place, properties);
     message.sys_flag |= sysflag::TRANSACTION_COMMIT;
     message.prepared_transaction_offset = record.physical_offset();
     Ok(message)
+}
+
+/// Where a half message waits when it is committed now, and until when; None: it does not. Its limits were checked when it was sent.
+fn due(broker: &Broker, record: &StoredRecord<'_>) -> Option<((&'static str, i32), i64)> {
+    let wishes = Wishes::read(record.properties());
+    let now = now_ms();
+    let level = wishes.delay.and_then(|level| level.parse().ok());
+    if let Some((level, delay_ms)) = broker.config().delay_levels.resolve(level.unwrap_or(0)) {
+        return Some(((names::SCHEDULE, level - 1), now + delay_ms));
+    }
+    let at = wishes.timer?.deliver_at_ms(now)?;
+    (at > now).then_some(((names::WHEEL_TIMER, 0), at))
 }
 
 /// Asks about transactions that do not end, while this replica leads; for the life of the broker.

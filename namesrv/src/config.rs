@@ -1,7 +1,8 @@
 //! The name server's settings: one struct, one place of defaults, RocketMQ's key names.
 //!
-//! They come from a Java properties file and, for some keys, from UPDATE_NAMESRV_CONFIG (318) while the server runs; such
-//! a change lives until the process ends.
+//! They come from a Java properties file and, for some keys, from UPDATE_NAMESRV_CONFIG (318) while the server runs. Where RocketMQ
+//! writes its properties file anew for such a change, here the file stays its owner's: changes are kept beside the key-value
+//! configuration, and laid over the file at every start.
 
 use std::io::BufReader;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -216,12 +217,12 @@ impl NamesrvConfig {
         Ok(config)
     }
 
-    /// Takes the changes of a properties text, all or none.
+    /// The changes of a properties text that are possible while the server runs, if all of them are.
     ///
     /// # Errors
     /// The first key that is black-listed, fixed, unknown or has a bad value.
-    pub fn updated(&self, properties: &[u8]) -> Result<Self, ConfigError> {
-        let mut config = self.clone();
+    pub fn changes(&self, properties: &[u8]) -> Result<Vec<(String, String)>, ConfigError> {
+        let mut changes = Vec::new();
         for (name, value) in parse(properties)? {
             if self.config_black_list.split(';').any(|k| k.trim() == name) {
                 return Err(ConfigError::BlackList);
@@ -230,14 +231,40 @@ impl NamesrvConfig {
                 Some(key) if key.change == Change::Fixed && (key.show)(self) != value.trim() => {
                     return Err(ConfigError::Fixed(key.name));
                 }
-                Some(key) => config.set(key, &value)?,
+                Some(key) if key.change == Change::Fixed => {}
+                Some(key) => {
+                    self.clone().set(key, &value)?;
+                    changes.push((name, value.trim().to_owned()));
+                }
                 None if JAVA_ONLY.contains(&name.as_str()) => {
                     tracing::info!(key = name, "this key has no effect here");
                 }
                 None => return Err(ConfigError::UnknownKey(name)),
             }
         }
-        Ok(config)
+        Ok(changes)
+    }
+
+    /// With such changes. What is no setting of this version, or cannot change while the server runs, is a warning in the log.
+    #[must_use]
+    pub fn with<'a>(&self, changes: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        let mut config = self.clone();
+        for (name, value) in changes {
+            let live = |key: &&Key| key.name == name && key.change == Change::Live;
+            let done = match KEYS.iter().find(live) {
+                Some(key) => config.set(key, value),
+                None => Err(ConfigError::UnknownKey(name.clone())),
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "a change made while the server ran is not taken");
+            }
+        }
+        config
+    }
+
+    /// Where changes made while the server runs are kept.
+    pub fn changes_path(&self) -> PathBuf {
+        self.kv_config_path.with_extension("namesrv.json")
     }
 
     fn set(&mut self, key: &Key, value: &str) -> Result<(), ConfigError> {
@@ -348,27 +375,50 @@ mod tests {
     #[test]
     fn an_update_is_taken_whole_or_not_at_all() {
         let config = NamesrvConfig::default();
-        let changed = config
-            .updated(b"orderMessageEnable=true\nlistenPort=9876\nserverWorkerThreads=2")
+        let changes = config
+            .changes(b"orderMessageEnable= true\nlistenPort=9876\nserverWorkerThreads=2")
             .unwrap();
+        assert_eq!(
+            changes,
+            [("orderMessageEnable".to_owned(), "true".to_owned())]
+        );
+        let changed = config.with(changes.iter().map(|(k, v)| (k, v)));
         assert!(changed.order_message_enable);
         assert!(matches!(
-            config.updated(b"kvConfigPath=/tmp/x"),
+            config.changes(b"kvConfigPath=/tmp/x"),
             Err(ConfigError::BlackList)
         ));
         assert!(matches!(
-            config.updated(b"listenPort=1"),
+            config.changes(b"listenPort=1"),
             Err(ConfigError::Fixed("listenPort"))
         ));
         assert!(matches!(
-            config.updated(b"foo=1"),
+            config.changes(b"foo=1"),
             Err(ConfigError::UnknownKey(_))
         ));
         assert!(matches!(
-            config.updated(b"enableTopicList=false\norderMessageEnable=x"),
+            config.changes(b"enableTopicList=false\norderMessageEnable=x"),
             Err(ConfigError::Value { .. })
         ));
-        assert_eq!(config.updated(b"").unwrap(), config);
+        assert_eq!(config.changes(b"").unwrap(), []);
+    }
+
+    #[test]
+    fn what_another_version_kept_is_no_error() {
+        let config = NamesrvConfig::default();
+        let kept = [
+            ("gone", "1"),
+            ("listenPort", "1"),
+            ("enableTopicList", "x"),
+            ("orderMessageEnable", "true"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let changed = config.with(kept.iter().map(|(k, v)| (k, v)));
+        let expected = NamesrvConfig {
+            order_message_enable: true,
+            ..config
+        };
+        assert_eq!(changed, expected);
     }
 
     #[test]

@@ -46,6 +46,11 @@ pub enum Change {
         namespace: String,
         key: String,
     },
+    /// All of them or none.
+    PutAll {
+        namespace: String,
+        pairs: Vec<(String, String)>,
+    },
 }
 
 type Done = Box<dyn FnOnce(Result<(), KvError>) + Send>;
@@ -190,11 +195,16 @@ fn apply(table: &mut Namespaces, size: &mut usize, change: Change) -> Result<(),
             key,
             value,
         } => {
-            let grown = *size + namespace.len() + key.len() + value.len();
+            let pairs = vec![(key, value)];
+            return apply(table, size, Change::PutAll { namespace, pairs });
+        }
+        Change::PutAll { namespace, pairs } => {
+            let of_pairs: usize = pairs.iter().map(|(k, v)| k.len() + v.len()).sum();
+            let grown = *size + namespace.len() + of_pairs;
             if grown > MAX_KV_BYTES {
                 return Err(KvError::Full { max: MAX_KV_BYTES });
             }
-            table.entry(namespace).or_default().insert(key, value);
+            table.entry(namespace).or_default().extend(pairs);
             *size = grown;
         }
         Change::Delete { namespace, key } => {

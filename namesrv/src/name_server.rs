@@ -24,12 +24,13 @@ impl NameServer {
     /// Loads the key-value configuration and listens. Call it inside a Tokio runtime.
     ///
     /// # Errors
-    /// The KV file is damaged, or the address cannot be bound.
+    /// The KV file, or the one that keeps changed settings, is damaged, or the address cannot be bound.
     pub async fn start(config: NamesrvConfig) -> Result<Self, NamesrvError> {
         let kv = KvConfig::open(&config.kv_config_path)?;
+        let changes = KvConfig::open(&config.changes_path())?;
         let bind = config.listen_addr();
         let idle = Duration::from_secs(config.server_channel_max_idle_time_seconds);
-        let handler = Arc::new(NamesrvHandler::new(config, kv));
+        let handler = Arc::new(NamesrvHandler::new(config, kv, changes));
         let options = ServerOptions {
             idle,
             ..ServerOptions::new(bind)

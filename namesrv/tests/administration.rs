@@ -164,3 +164,37 @@ async fn the_configuration_is_read_and_changed() {
     }
     assert_eq!(f.ask(318, &[]).await.code, 0);
 }
+
+/// It was forgotten with the process; RocketMQ writes it into its settings file.
+#[tokio::test]
+async fn a_changed_setting_outlives_the_process() {
+    let f = start("enableTopicList=false\nwaitSecondsForService=7\n").await;
+    let update = |text: &'static str| RemotingCommand::request(318).with_body(text);
+    let first = update("orderMessageEnable=true\nwaitSecondsForService=9\n");
+    assert_eq!(f.call(first).await.code, 0);
+    assert_eq!(f.call(update("enableTopicList=true")).await.code, 0);
+    let bad = update("waitSecondsForService=8\nfoo=1");
+    assert_eq!(f.call(bad).await.code, 1);
+    let file = f.dir.path().join("namesrv.conf");
+    let Fixture { server, dir, .. } = f;
+    server.shutdown().await;
+
+    let config = NamesrvConfig::load(&file).unwrap();
+    let server = NameServer::start(config).await.unwrap();
+    let client = support::client();
+    let shown = support::send(&client, server.local_addr(), request(319, &[])).await;
+    let shown = String::from_utf8(shown.body.to_bytes().to_vec()).unwrap();
+    for line in [
+        "enableTopicList=true\n",
+        "orderMessageEnable=true\n",
+        "waitSecondsForService=9\n",
+    ] {
+        assert!(shown.contains(line), "{line} {shown}");
+    }
+    server.shutdown().await;
+    // What was there before a crash is kept whole: a file that is no such file is not overwritten.
+    let kept = dir.path().join("kvConfig.namesrv.json");
+    std::fs::write(&kept, "{").unwrap();
+    let config = NamesrvConfig::load(&file).unwrap();
+    assert!(NameServer::start(config).await.is_err());
+}

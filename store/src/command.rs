@@ -127,9 +127,21 @@ pub enum Command {
         /// Proposer's clock, for the data version.
         now_ms: i64,
     },
-    /// Stores consumer offsets.
+    /// Stores consumer offsets, but for queues that were reset and whose consumer has not come for the new offset.
     CommitOffsets {
         /// Last value a key.
+        offsets: Vec<OffsetCommit>,
+    },
+    /// Stores offsets that an administrator has chosen, whatever was committed or reset before.
+    AssignOffsets {
+        /// Last value a key.
+        offsets: Vec<OffsetCommit>,
+        /// Until [`Command::ResetsTaken`] what consumers commit to these queues is older than this, and not stored.
+        reset: bool,
+    },
+    /// Consumers have come for these resets: from now on their commits count.
+    ResetsTaken {
+        /// A queue that was reset to another offset since stays reset.
         offsets: Vec<OffsetCommit>,
     },
     /// Sets a KV config.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -38,6 +38,9 @@ pub struct Touched {
 /// Offsets of one group, by topic and queue.
 type GroupOffsets = Map<String, Map<i32, i64>>;
 
+/// Offsets of all groups.
+type Offsets = Map<String, GroupOffsets>;
+
 /// Applied state of one replica.
 pub struct State {
     kv: Arc<dyn Kv>,
@@ -45,7 +48,10 @@ pub struct State {
     topic_version: RwLock<DataVersion>,
     groups: RwLock<Map<String, Arc<SubscriptionGroupConfig>>>,
     group_version: RwLock<DataVersion>,
-    offsets: RwLock<Map<String, GroupOffsets>>,
+    offsets: RwLock<Offsets>,
+    resets: RwLock<Offsets>,
+    /// Queues in `resets`, for readers that hardly ever meet one.
+    reset_count: AtomicUsize,
     kv_config: RwLock<Map<(String, String), String>>,
     trim_to: AtomicU64,
     timers: Timers,
@@ -81,6 +87,100 @@ fn for_each(
     })
 }
 
+fn read_offsets(kv: &dyn Kv, family: Family) -> Result<Offsets> {
+    let mut offsets = Offsets::default();
+    for_each(kv, family, |name, value| {
+        let mut parts = name.split('\0');
+        let parsed = (|| {
+            let (group, topic, queue) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
+            Some((
+                group,
+                topic,
+                queue,
+                i64::from_be_bytes(value.try_into().ok()?),
+            ))
+        })();
+        let Some((group, topic, queue, offset)) = parsed else {
+            return Err(StoreError::corrupt(
+                format!("metadata: {}", family.name()),
+                format!("key {name:?}"),
+            ));
+        };
+        let group = offsets.entry(group.to_owned()).or_default();
+        group
+            .entry(topic.to_owned())
+            .or_default()
+            .insert(queue, offset);
+        Ok(())
+    })?;
+    Ok(offsets)
+}
+
+fn count(offsets: &Offsets) -> usize {
+    let queues = offsets.values().flat_map(Map::values);
+    queues.map(Map::len).sum()
+}
+
+fn find(offsets: &Offsets, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+    offsets.get(group)?.get(topic)?.get(&queue_id).copied()
+}
+
+/// Whether the queue is a new one.
+fn insert(offsets: &mut Offsets, one: OffsetCommit) -> bool {
+    let group = offsets.entry(one.group).or_default();
+    let queues = group.entry(one.topic).or_default();
+    queues.insert(one.queue_id, one.offset).is_none()
+}
+
+fn listed<'a>(group: &'a str, topics: &'a GroupOffsets) -> impl Iterator<Item = OffsetCommit> + 'a {
+    let one = move |topic: &String, (queue_id, offset): (&i32, &i64)| OffsetCommit {
+        group: group.to_owned(),
+        topic: topic.clone(),
+        queue_id: *queue_id,
+        offset: *offset,
+    };
+    topics
+        .iter()
+        .flat_map(move |(topic, queues)| queues.iter().map(move |q| one(topic, q)))
+}
+
+/// Forgets one queue, and its group and topic with the last of theirs; whether it was there.
+fn remove(offsets: &mut Offsets, one: &OffsetCommit) -> bool {
+    let Some(group) = offsets.get_mut(&one.group) else {
+        return false;
+    };
+    let Some(queues) = group.get_mut(&one.topic) else {
+        return false;
+    };
+    let removed = queues.remove(&one.queue_id).is_some();
+    if queues.is_empty() {
+        group.remove(&one.topic);
+    }
+    if group.is_empty() {
+        offsets.remove(&one.group);
+    }
+    removed
+}
+
+/// Forgets a topic in every group, in memory and with `batch`.
+fn remove_topic(offsets: &mut Offsets, family: Family, topic: &str, batch: &mut Batch) {
+    offsets.retain(|group, topics| {
+        for queue_id in topics.remove(topic).unwrap_or_default().keys() {
+            batch.delete(family, offset_key(group, topic, *queue_id));
+        }
+        !topics.is_empty()
+    });
+}
+
+/// Forgets a group, in memory and with `batch`.
+fn remove_group(offsets: &mut Offsets, family: Family, group: &str, batch: &mut Batch) {
+    for (topic, queues) in offsets.remove(group).unwrap_or_default() {
+        for queue_id in queues.keys() {
+            batch.delete(family, offset_key(group, &topic, *queue_id));
+        }
+    }
+}
+
 impl State {
     /// Loads everything from the metadata store.
     ///
@@ -94,6 +194,8 @@ impl State {
             groups: RwLock::default(),
             group_version: RwLock::default(),
             offsets: RwLock::default(),
+            resets: RwLock::default(),
+            reset_count: AtomicUsize::new(0),
             kv_config: RwLock::default(),
             trim_to: AtomicU64::new(0),
             timers: Timers::new(kv),
@@ -113,32 +215,6 @@ impl State {
         let mut groups = Map::default();
         for_each(kv, Family::Groups, |name, value| {
             groups.insert(name.to_owned(), Arc::new(from_json(name, value)?));
-            Ok(())
-        })?;
-        let mut offsets: Map<String, GroupOffsets> = Map::default();
-        for_each(kv, Family::Offsets, |name, value| {
-            let mut parts = name.split('\0');
-            let parsed = (|| {
-                let (group, topic, queue) =
-                    (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
-                Some((
-                    group,
-                    topic,
-                    queue,
-                    i64::from_be_bytes(value.try_into().ok()?),
-                ))
-            })();
-            let Some((group, topic, queue, offset)) = parsed else {
-                return Err(StoreError::corrupt(
-                    "metadata: consumer offsets",
-                    format!("key {name:?}"),
-                ));
-            };
-            let group = offsets.entry(group.to_owned()).or_default();
-            group
-                .entry(topic.to_owned())
-                .or_default()
-                .insert(queue, offset);
             Ok(())
         })?;
         let mut kv_config = Map::default();
@@ -161,7 +237,10 @@ impl State {
         *self.group_version.write() = version(GROUP_VERSION)?;
         *self.topics.write() = topics;
         *self.groups.write() = groups;
-        *self.offsets.write() = offsets;
+        *self.offsets.write() = read_offsets(kv, Family::Offsets)?;
+        let resets = read_offsets(kv, Family::Resets)?;
+        self.reset_count.store(count(&resets), Ordering::Release);
+        *self.resets.write() = resets;
         *self.kv_config.write() = kv_config;
         self.timers.reset();
         Ok(())
@@ -209,12 +288,29 @@ impl State {
 
     /// A committed consumer offset.
     pub fn offset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
-        self.offsets
-            .read()
-            .get(group)?
-            .get(topic)?
-            .get(&queue_id)
-            .copied()
+        find(&self.offsets.read(), group, topic, queue_id)
+    }
+
+    /// The offset a queue was reset to, while its consumer has not come for it. Cheap when nothing was reset.
+    pub fn reset(&self, group: &str, topic: &str, queue_id: i32) -> Option<i64> {
+        match self.reset_count() {
+            0 => None,
+            _ => find(&self.resets.read(), group, topic, queue_id),
+        }
+    }
+
+    /// Queues that were reset and whose consumer has not come.
+    pub fn reset_count(&self) -> usize {
+        self.reset_count.load(Ordering::Acquire)
+    }
+
+    /// All of them, in no order.
+    pub fn resets(&self) -> Vec<OffsetCommit> {
+        let resets = self.resets.read();
+        let groups = resets.iter();
+        groups
+            .flat_map(|(group, topics)| listed(group, topics))
+            .collect()
     }
 
     /// All offsets of a group.
@@ -223,16 +319,7 @@ impl State {
         let Some(topics) = offsets.get(group) else {
             return Vec::new();
         };
-        let one = |topic: &String, (queue_id, offset): (&i32, &i64)| OffsetCommit {
-            group: group.to_owned(),
-            topic: topic.clone(),
-            queue_id: *queue_id,
-            offset: *offset,
-        };
-        topics
-            .iter()
-            .flat_map(|(topic, queues)| queues.iter().map(move |q| one(topic, q)))
-            .collect()
+        listed(group, topics).collect()
     }
 
     /// All offsets of all groups, in no order.
@@ -307,11 +394,8 @@ impl State {
             Command::DeleteTopic { topic, now_ms } => {
                 batch.delete(Family::Topics, topic.as_bytes());
                 self.topics.write().remove(&topic);
-                for (group, topics) in self.offsets.write().iter_mut() {
-                    for queue_id in topics.remove(&topic).unwrap_or_default().keys() {
-                        batch.delete(Family::Offsets, offset_key(group, &topic, *queue_id));
-                    }
-                }
+                remove_topic(&mut self.offsets.write(), Family::Offsets, &topic, batch);
+                self.forget_resets(|resets| remove_topic(resets, Family::Resets, &topic, batch));
                 self.topics_moved(now_ms, batch, touched)?;
             }
             Command::PutGroup { config, now_ms } => {
@@ -328,25 +412,42 @@ impl State {
             } => {
                 batch.delete(Family::Groups, group.as_bytes());
                 self.groups.write().remove(&group);
-                if clean_offset && let Some(topics) = self.offsets.write().remove(&group) {
-                    for (topic, queues) in &topics {
-                        for queue_id in queues.keys() {
-                            batch.delete(Family::Offsets, offset_key(&group, topic, *queue_id));
-                        }
-                    }
+                if clean_offset {
+                    remove_group(&mut self.offsets.write(), Family::Offsets, &group, batch);
+                    self.forget_resets(|r| remove_group(r, Family::Resets, &group, batch));
                 }
                 self.groups_moved(now_ms, batch, touched)?;
             }
             Command::CommitOffsets { offsets } => {
-                let mut table = self.offsets.write();
-                for one in offsets {
+                let counts =
+                    |o: &OffsetCommit| self.reset(&o.group, &o.topic, o.queue_id).is_none();
+                self.store_offsets(offsets.into_iter().filter(counts), batch);
+            }
+            Command::AssignOffsets { offsets, reset } => {
+                let mut resets = self.resets.write();
+                for one in &offsets {
                     let key = offset_key(&one.group, &one.topic, one.queue_id);
-                    batch.put(Family::Offsets, key, one.offset.to_be_bytes());
-                    let group = table.entry(one.group).or_default();
-                    group
-                        .entry(one.topic)
-                        .or_default()
-                        .insert(one.queue_id, one.offset);
+                    if reset {
+                        batch.put(Family::Resets, key, one.offset.to_be_bytes());
+                        let new = insert(&mut resets, one.clone());
+                        self.reset_count.fetch_add(new.into(), Ordering::AcqRel);
+                    } else if remove(&mut resets, one) {
+                        batch.delete(Family::Resets, key);
+                        self.reset_count.fetch_sub(1, Ordering::AcqRel);
+                    }
+                }
+                drop(resets);
+                self.store_offsets(offsets.into_iter(), batch);
+            }
+            Command::ResetsTaken { offsets } => {
+                let mut resets = self.resets.write();
+                for one in offsets {
+                    let now = find(&resets, &one.group, &one.topic, one.queue_id);
+                    if now == Some(one.offset) && remove(&mut resets, &one) {
+                        let key = offset_key(&one.group, &one.topic, one.queue_id);
+                        batch.delete(Family::Resets, key);
+                        self.reset_count.fetch_sub(1, Ordering::AcqRel);
+                    }
                 }
             }
             Command::PutKv {
@@ -387,6 +488,23 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    fn store_offsets(&self, offsets: impl Iterator<Item = OffsetCommit>, batch: &mut Batch) {
+        let mut table = self.offsets.write();
+        for one in offsets {
+            let key = offset_key(&one.group, &one.topic, one.queue_id);
+            batch.put(Family::Offsets, key, one.offset.to_be_bytes());
+            insert(&mut table, one);
+        }
+    }
+
+    fn forget_resets(&self, forget: impl FnOnce(&mut Offsets)) {
+        if self.reset_count() > 0 {
+            let mut resets = self.resets.write();
+            forget(&mut resets);
+            self.reset_count.store(count(&resets), Ordering::Release);
+        }
     }
 
     fn topics_moved(&self, now_ms: i64, batch: &mut Batch, touched: &mut Touched) -> Result<()> {

@@ -216,6 +216,19 @@ impl Timers {
         Ok(found)
     }
 
+    /// How many pend. Reads every timer: not for async threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Metadata`].
+    pub fn count(&self) -> Result<u64> {
+        let mut count = 0;
+        kv::for_each(self.kv.as_ref(), Family::Timers, |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
     /// Those of these timers that pend. Reads the metadata store.
     ///
     /// # Errors

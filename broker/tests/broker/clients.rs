@@ -297,3 +297,29 @@ async fn filters_are_checked_before_use() {
         0
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_by_class_is_refused_by_name() {
+    let broker = TestBroker::start().await;
+    broker.send("T", "a").await;
+    let by_class = heartbeat("c1", &["T"], 0, false)
+        .replace(r#""classFilterMode":false"#, r#""classFilterMode":true"#)
+        .replace(r#""subString":"*""#, r#""subString":"org.example.Mine""#);
+    beat(&broker.client, by_class).await;
+    let own = Pull::of("T").with("consumerGroup", "G");
+    let beaten = own.with("sysFlag", "2").with("subVersion", "5").command();
+    let answer = broker.client.invoke(beaten).await;
+    let why = "filter by class is not supported";
+    assert_eq!(answer.code, 27, "{}", remark(&answer));
+    assert!(remark(&answer).ends_with(why), "{}", remark(&answer));
+    let flagged = Pull::of("T").with("sysFlag", "12").command();
+    let answer = broker.client.invoke(flagged).await;
+    assert_eq!(answer.code, 23, "{}", remark(&answer));
+    assert!(remark(&answer).ends_with(why), "{}", remark(&answer));
+    let check = r#"{"clientId":"c","group":"G","subscriptionData":{"classFilterMode":true,"topic":"T","subString":"x"}}"#;
+    let answer = broker
+        .client
+        .ask_with(request::CHECK_CLIENT_CONFIG, &[], check)
+        .await;
+    assert_eq!((answer.code, remark(&answer)), (23, why));
+}

@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-use crate::harness::{Send, TestBroker, records, remark};
+use crate::harness::{Pull, Send, TestBroker, eventually, records, remark};
+use crate::replicas::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn level_one_waits_a_second() {
@@ -127,4 +128,37 @@ async fn timers_of_arbitrary_times() {
     let message = records(&broker.pull("T", 1).await).remove(0);
     assert_eq!(message.property("TIMER_OUT_MS"), None);
     assert_eq!(message.property("TIMER_DELAY_MS"), Some("700"));
+}
+
+fn own_levels(config: &mut raftmq_broker::Config) {
+    let pairs = [("messageDelayLevel".to_owned(), "1h 2s 1h".to_owned())];
+    let (own, _) = raftmq_broker::Config::from_map(pairs.into_iter().collect()).unwrap();
+    config.delay_levels = own.delay_levels;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn levels_of_ones_own_outlive_the_master() {
+    let mut cluster = Cluster::start_with(own_levels).await;
+    let leader = cluster.wait_for_leader().await;
+    let client = cluster.client(leader);
+    let start = Instant::now();
+    for (level, body) in [("0", "now"), ("1", "an hour"), ("2", "two seconds")] {
+        let send = Send::to("T").properties(&[("DELAY", level)]).body(body);
+        assert_eq!(client.invoke(send.command()).await.code, 0);
+    }
+    cluster.stop_one(leader).await;
+    let next = cluster.wait_for_leader().await;
+    let client = cluster.client(next);
+    // By its own levels, too.
+    let send = Send::to("T").properties(&[("DELAY", "2")]).body("again");
+    assert_eq!(client.invoke(send.command()).await.code, 0);
+    let bodies = async || {
+        let answer = client.invoke(Pull::of("T").command()).await;
+        let found = records(&answer).into_iter().map(|m| m.body);
+        found.collect::<Vec<_>>()
+    };
+    eventually("both are there", async || bodies().await.len() == 3).await;
+    assert!(start.elapsed() >= Duration::from_millis(1_950));
+    assert_eq!(bodies().await, ["now", "two seconds", "again"]);
+    cluster.stop().await;
 }

@@ -85,3 +85,34 @@ async fn what_an_orderly_group_gives_up_is_a_dead_letter() {
     assert_eq!(answer.code, 0);
     assert_eq!(broker.bodies("%DLQ%G", 0, 1).await, ["given up"]);
 }
+
+/// A client of which no heartbeat tells may lock a queue that nobody holds, as with RocketMQ, and takes nothing from anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_takes_no_lock_away() {
+    let broker = TestBroker::start().await;
+    broker.send("T", "x").await;
+    let ask = async |code: i32, client: &str, queues: &[i32]| {
+        let answer = broker.client.ask_with(code, &[], body(client, queues));
+        let answer = answer.await;
+        assert_eq!(answer.code, 0, "{}", remark(&answer));
+        answer
+    };
+    let lock = async |client: &str, queues: &[i32]| {
+        let answer = ask(request::LOCK_BATCH_MQ, client, queues).await;
+        let body: LockBatchResponseBody = json::from_slice(&answer.body.to_bytes()).unwrap();
+        let locked = body.lock_ok_mq_set.iter().map(|q| q.queue_id);
+        locked.collect::<Vec<_>>()
+    };
+    assert_eq!(lock("owner", &[0, 1]).await, [0, 1]);
+    ask(request::UNLOCK_BATCH_MQ, "stranger", &[0, 1, 7]).await;
+    assert_eq!(lock("stranger", &[0, 1]).await, [0_i32; 0]);
+    assert_eq!(lock("owner", &[0, 1]).await, [0, 1]);
+    // Of another group's locks it knows nothing.
+    let other = body("stranger", &[0]).replace(r#""G""#, r#""H""#);
+    let answer = broker
+        .client
+        .ask_with(request::LOCK_BATCH_MQ, &[], other)
+        .await;
+    let locked: LockBatchResponseBody = json::from_slice(&answer.body.to_bytes()).unwrap();
+    assert_eq!(locked.lock_ok_mq_set.len(), 1);
+}

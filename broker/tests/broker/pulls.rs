@@ -4,6 +4,7 @@ use raftmq_remoting::codes::request;
 use raftmq_remoting::header::PullMessageResponseHeader;
 
 use crate::harness::{Pull, Send, TestBroker, header, records, remark};
+use crate::replicas::Cluster;
 
 /// Code, status name, next offset, bounds.
 async fn status(broker: &TestBroker, pull: Pull) -> (i32, String, i64, (i64, i64)) {
@@ -260,4 +261,48 @@ async fn consumption_can_be_switched_off() {
         (answer.code, remark(&answer)),
         (16, "subscription group no permission, CG")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_far_behind_reads_from_a_follower() {
+    let cluster = Cluster::start_with(|config| config.slave_read = true).await;
+    let leader = cluster.wait_for_leader().await;
+    let client = cluster.client(leader);
+    for body in ["a", "b", "c"] {
+        let send = Send::to("T").body(body).command();
+        assert_eq!(client.invoke(send).await.code, 0);
+    }
+    let pull = async |n: usize, offset: i64| {
+        let pull = Pull::of("T").offset(offset).command();
+        let answer = cluster.client(n).invoke(pull).await;
+        let told: PullMessageResponseHeader = header(&answer);
+        let bodies = records(&answer).into_iter().map(|m| m.body);
+        (told.suggest_which_broker_id, bodies.collect::<Vec<_>>())
+    };
+    assert_eq!(pull(leader, 0).await.0, 0, "its messages are in memory");
+
+    for (_, service) in cluster.running() {
+        service.broker().stats.set_memory_bytes(-1);
+    }
+    let id = |n: usize| cluster.service(n).broker().replica.role().me.broker_id as i64;
+    let followers: Vec<usize> = (0..3).filter(|n| *n != leader).collect();
+    let (told, _) = pull(leader, 0).await;
+    assert!(
+        told > 0 && followers.iter().any(|n| id(*n) == told),
+        "{told}"
+    );
+    for follower in followers {
+        let state = cluster.service(follower).broker();
+        crate::harness::eventually("the follower has them", async || {
+            state.replica.queue_range("T", 0) == Some((0, 3))
+        })
+        .await;
+        // The master names one of them, whoever asks: this answer is the follower's own.
+        let served = pull(follower, 1).await;
+        assert_eq!(served, (id(follower), vec!["b".into(), "c".into()]));
+        assert_eq!(pull(follower, 3).await, (0, vec![]), "that the master says");
+        state.stats.set_memory_bytes(i64::MAX);
+        assert_eq!(pull(follower, 1).await.0, 0, "it has caught up");
+    }
+    cluster.stop().await;
 }

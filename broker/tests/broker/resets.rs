@@ -247,3 +247,86 @@ async fn a_reset_is_passed_on_and_outlives_the_master() {
     cluster.wait_for_leader().await;
     assert_eq!(stored(&cluster.client(third)).await, Some("1".into()));
 }
+
+/// The mark that keeps a running consumer's old commits out was the master's own: with the next master they undid the reset.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_does_not_let_old_commits_undo_a_reset() {
+    let mut cluster = Cluster::start_with(|config| config.slave_read = true).await;
+    let first = cluster.wait_for_leader().await;
+    let client = cluster.client(first);
+    let group = r#"{"groupName":"G"}"#;
+    let code = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+    assert_eq!(client.ask_with(code, &[], group).await.code, 0);
+    for body in ["a", "b", "c"] {
+        let send = crate::harness::Send::to("T").body(body).command();
+        assert_eq!(client.invoke(send).await.code, 0);
+    }
+    assert_eq!(client.invoke(commit("3")).await.code, 0);
+    let one = [("queueId", "0"), ("offset", "1")];
+    assert_eq!(table(&client.invoke(reset("0", &one)).await), [(0, 1)]);
+    cluster.stop_one(first).await;
+
+    let next = cluster.wait_for_leader().await;
+    let client = cluster.client(next);
+    let old = client.invoke(commit("3")).await;
+    let before = (0, "Offset has been previously reset");
+    assert_eq!((old.code, remark(&old)), before);
+    client.oneway(commit("3")).await;
+    let pull = |offset: i64| {
+        let pull = Pull::of("T").with("consumerGroup", "G").offset(offset);
+        pull.with("sysFlag", "5").with("commitOffset", "3")
+    };
+    // A consumer that was told to read elsewhere is sent to the new offset, too.
+    let follower = (0..3).find(|n| *n != first && *n != next).unwrap();
+    let answer = cluster.client(follower).invoke(pull(3).command()).await;
+    let found: PullMessageResponseHeader = header(&answer);
+    let moved = (answer.code, found.next_begin_offset, remark(&answer));
+    assert_eq!(moved, (21, 1, "OFFSET_RESET"));
+    assert_eq!(stored(&client).await, Some("1".into()));
+
+    let own = Pull::of("T").with("consumerGroup", "G").offset(1);
+    assert_eq!(client.invoke(own.command()).await.code, 0, "told once");
+    assert_eq!(client.invoke(commit("2")).await.code, 0);
+    assert_eq!(stored(&client).await, Some("2".into()));
+    let state = cluster.service(next).broker().state().clone();
+    assert_eq!(state.reset_count(), 0);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_of_what_is_deleted_is_forgotten() {
+    let broker = TestBroker::start().await;
+    filled(&broker.client, &broker).await;
+    let client = &broker.client;
+    let state = broker.service().broker().state().clone();
+    let one = [("queueId", "0"), ("offset", "1")];
+    assert_eq!(table(&client.invoke(reset("0", &one)).await), [(0, 1)]);
+    assert_eq!(state.reset("G", "T", 0), Some(1));
+    // Chosen by an administrator, too, and later.
+    let copied = [
+        ("srcGroup", "CG"),
+        ("destGroup", "G"),
+        ("topic", "T"),
+        ("offline", "true"),
+    ];
+    let two = [
+        ("consumerGroup", "CG"),
+        ("topic", "T"),
+        ("queueId", "0"),
+        ("commitOffset", "2"),
+    ];
+    let pull = Pull::of("T").command();
+    assert_eq!(client.invoke(pull).await.code, 0, "makes the group");
+    let answer = client.ask(request::UPDATE_CONSUMER_OFFSET, &two).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    let answer = client.ask(request::CLONE_GROUP_OFFSET, &copied).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    assert_eq!(stored(client).await, Some("2".into()));
+    assert_eq!(state.reset_count(), 0);
+
+    assert_eq!(table(&client.invoke(reset("0", &one)).await), [(0, 1)]);
+    let topic = [("topic", "T")];
+    let answer = client.ask(request::DELETE_TOPIC_IN_BROKER, &topic).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    assert_eq!(state.reset_count(), 0);
+}

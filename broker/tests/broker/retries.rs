@@ -232,3 +232,37 @@ async fn messages_are_found_by_their_id() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_can_be_given_back() {
+    let broker = TestBroker::start_with(quick).await;
+    let (position, id) = sent_position(&broker, "poison").await;
+    let back = async |position: &str, group: &str, level: &str, most: &str| {
+        let fields = [
+            ("offset", position),
+            ("group", group),
+            ("delayLevel", level),
+            ("maxReconsumeTimes", most),
+        ];
+        let code = request::CONSUMER_SEND_MSG_BACK;
+        let answer = broker.client.ask(code, &fields).await;
+        assert_eq!(answer.code, 0, "{}", remark(&answer));
+    };
+    back(&position, "G", "-1", "16").await;
+    broker.bodies("%DLQ%G", 0, 1).await;
+    let dead = records(&broker.pull("%DLQ%G", 0).await).remove(0);
+    let position = dead.physical_offset.to_string();
+    // Whoever reads it may have it tried again, and gets it for his own group.
+    for group in ["G", "H"] {
+        let retry = format!("%RETRY%{group}");
+        back(&position, group, "1", "16").await;
+        assert_eq!(broker.bodies(&retry, 0, 1).await, ["poison"]);
+        let m = records(&broker.pull(&retry, 0).await).remove(0);
+        assert_eq!(m.reconsume_times, 2);
+        assert_eq!(m.property("RETRY_TOPIC"), Some("T"));
+        assert_eq!(m.property("ORIGIN_MESSAGE_ID"), Some(id.as_str()));
+    }
+    // Tried often enough, it is a dead letter once more.
+    back(&position, "G", "0", "1").await;
+    assert_eq!(broker.bodies("%DLQ%G", 1, 1).await, ["poison"]);
+}

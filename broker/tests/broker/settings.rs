@@ -5,7 +5,7 @@ use raftmq_remoting::codes::request;
 use raftmq_remoting::command::RemotingCommand;
 use tempfile::TempDir;
 
-use crate::harness::{Client, Send, TestBroker, eventually, remark, text};
+use crate::harness::{Client, Pull, Send, TestBroker, eventually, remark, text};
 use crate::registration::{name_server, route};
 use crate::replicas::Cluster;
 
@@ -143,4 +143,62 @@ async fn a_permission_is_shown_by_the_name_servers() {
     broker.send("T", "y").await;
     broker.stop().await;
     name_server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_at_each_use_can_be_changed() {
+    let broker = TestBroker::start().await;
+    broker.send("T", "x").await;
+    let code = async |command: RemotingCommand| broker.client.invoke(command).await.code;
+    let half = Send::to("T").properties(&[("TRAN_MSG", "true"), ("PGROUP", "PG")]);
+    assert_eq!(code(half.command()).await, 0);
+    let timer = Send::to("T").properties(&[("TIMER_DELAY_SEC", "100")]);
+    assert_eq!(code(timer.command()).await, 0);
+    let sql = Pull::of("T").with("expressionType", "SQL92");
+    let sql = sql
+        .with("subscription", "a is null")
+        .with("subVersion", "1");
+    assert_eq!(code(sql.command()).await, 1);
+
+    set(
+        &broker.client,
+        "rejectTransactionMessage=true\ntimerMaxDelaySec=99\nenablePropertyFilter=true\n\
+         transactionTimeOut=1000\ntransactionCheckMax=3\ntransactionCheckInterval=1000\n\
+         recallMessageEnable=true\nallowRecallWhenBrokerNotWriteable=false\n\
+         enableMixedMessageType=true\nsendThreadPoolQueueCapacity=1000",
+    )
+    .await;
+    let answer = broker.client.invoke(half.command()).await;
+    let forbidden = "the broker[127.0.0.1] sending transaction message is forbidden";
+    assert_eq!((answer.code, remark(&answer)), (16, forbidden));
+    assert_eq!(code(Send::to("T").command()).await, 0, "others are taken");
+    assert_eq!(code(timer.command()).await, 13);
+    assert_eq!(code(sql.command()).await, 0);
+
+    set(&broker.client, "timerWheelEnable=false\ntimerMaxDelaySec=").await;
+    assert_eq!(code(timer.command()).await, 1);
+    set(
+        &broker.client,
+        "timerWheelEnable=\nrejectTransactionMessage=",
+    )
+    .await;
+    assert_eq!(code(timer.command()).await, 0);
+    assert_eq!(code(half.command()).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn timers_of_arbitrary_times_can_be_allowed_later() {
+    let broker = TestBroker::start_with(|config| config.timer_wheel = false).await;
+    broker.send("T", "x").await;
+    let timer = Send::to("T").properties(&[("TIMER_DELAY_MS", "300")]);
+    let timer = timer.body("later").command();
+    assert_eq!(broker.client.invoke(timer.clone()).await.code, 1);
+    set(&broker.client, "timerWheelEnable=true").await;
+    assert_eq!(broker.client.invoke(timer).await.code, 0);
+    assert_eq!(broker.bodies("T", 1, 1).await, ["later"]);
+    let state = broker.service().broker().state().clone();
+    eventually("the topic of timers is made", async || {
+        state.topic("rmq_sys_wheel_timer").is_some()
+    })
+    .await;
 }

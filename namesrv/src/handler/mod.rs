@@ -1,7 +1,7 @@
 //! Answering requests (`DefaultRequestProcessor`): typed header in, table asked, response out.
 //!
 //! Runs on the connections' read tasks. Everything is answered at once from memory, but for changes of the key-value
-//! configuration, which the KV writing thread answers when the file holds them. Registrations are handled in the order
+//! configuration and of settings, which a writing thread answers when the file holds them. Registrations are handled in the order
 //! of their connection, and before its close is.
 
 mod brokers;
@@ -33,7 +33,9 @@ use crate::route_table::{RouteTable, UnitTopics};
 
 /// Serves the name server's requests.
 pub struct NamesrvHandler {
-    config: ArcSwap<NamesrvConfig>,
+    config: Arc<ArcSwap<NamesrvConfig>>,
+    /// Settings that were changed while the server ran, now or before.
+    changes: KvConfig,
     routes: RouteTable,
     kv: KvConfig,
     started: Instant,
@@ -77,9 +79,14 @@ fn json_body<T: serde::Serialize>(body: &T) -> Answer {
 }
 
 impl NamesrvHandler {
-    pub fn new(config: NamesrvConfig, kv: KvConfig) -> Self {
+    pub fn new(config: NamesrvConfig, kv: KvConfig, changes: KvConfig) -> Self {
+        let kept = changes.namespace(CHANGES).unwrap_or_default();
+        for (key, value) in &kept {
+            tracing::info!("setting {key}={value}, as updateNamesrvConfig said");
+        }
         Self {
-            config: ArcSwap::from_pointee(config),
+            config: Arc::new(ArcSwap::from_pointee(config.with(&kept))),
+            changes,
             routes: RouteTable::default(),
             kv,
             started: Instant::now(),
@@ -104,9 +111,10 @@ impl NamesrvHandler {
             .for_each(|change| self.notify(change));
     }
 
-    /// Ends the KV writing thread; blocks for the time of one file write.
+    /// Ends the writing threads; blocks for the time of one file write each.
     pub fn close(&self) {
         self.kv.close();
+        self.changes.close();
     }
 
     fn answer(&self, cmd: &RemotingCommand, channel: &Channel) -> Answer {
@@ -172,7 +180,6 @@ impl NamesrvHandler {
             code::GET_KV_CONFIG => self.kv_get(cmd),
             code::GET_KVLIST_BY_NAMESPACE => self.kv_list(cmd),
             code::GET_NAMESRV_CONFIG => Ok(success().with_body(config.to_properties())),
-            code::UPDATE_NAMESRV_CONFIG => self.update_config(cmd, &config),
             other => Err(Refused::new(
                 response_code::REQUEST_CODE_NOT_SUPPORTED,
                 format!(" request type {other} not supported"),
@@ -263,16 +270,45 @@ impl NamesrvHandler {
         })
     }
 
-    fn update_config(&self, cmd: &RemotingCommand, config: &NamesrvConfig) -> Answer {
-        let changed = config.updated(&cmd.body.to_bytes()).map_err(|e| match e {
-            ConfigError::BlackList | ConfigError::Fixed(_) => {
-                Refused::new(response_code::NO_PERMISSION, e)
+    fn update_config(&self, request: Request) {
+        let pairs = match self.config.load().changes(&request.cmd.body.to_bytes()) {
+            Ok(pairs) => pairs,
+            Err(e) => {
+                return request.reply(refusal(match e {
+                    ConfigError::BlackList | ConfigError::Fixed(_) => {
+                        Refused::new(response_code::NO_PERMISSION, e)
+                    }
+                    e => Refused::system_error(e),
+                }));
             }
-            e => Refused::system_error(e),
-        })?;
-        self.config.store(Arc::new(changed));
-        tracing::info!("configuration updated");
-        Ok(success())
+        };
+        if pairs.is_empty() {
+            return request.reply(success());
+        }
+        let change = Change::PutAll {
+            namespace: CHANGES.to_owned(),
+            pairs: pairs.clone(),
+        };
+        let config = self.config.clone();
+        self.changes.change(change, move |kept| {
+            if kept.is_ok() {
+                let changed = config.load().with(pairs.iter().map(|(k, v)| (k, v)));
+                config.store(Arc::new(changed));
+                tracing::info!(?pairs, "configuration updated");
+            }
+            request.reply(kept_or_refused(kept));
+        });
+    }
+}
+
+/// The namespace of changed settings in their file.
+const CHANGES: &str = "namesrv";
+
+fn kept_or_refused(kept: Result<(), KvError>) -> RemotingCommand {
+    match kept {
+        Ok(()) => success(),
+        Err(e @ KvError::Busy) => refusal(Refused::new(response_code::SYSTEM_BUSY, e)),
+        Err(e) => refusal(Refused::system_error(e)),
     }
 }
 
@@ -299,24 +335,20 @@ fn refusal(refused: Refused) -> RemotingCommand {
 
 impl Handler for NamesrvHandler {
     fn handle(&self, request: Request) {
-        if !matches!(
-            request.cmd.code,
-            request_code::PUT_KV_CONFIG | request_code::DELETE_KV_CONFIG
-        ) {
-            let answer = self
-                .answer(&request.cmd, &request.channel)
-                .unwrap_or_else(refusal);
-            return request.reply(answer);
-        }
-        match Self::kv_change(&request.cmd) {
-            Err(e) => request.reply(refusal(e)),
-            Ok(change) => self.kv.change(change, move |result| {
-                request.reply(match result {
-                    Ok(()) => success(),
-                    Err(e @ KvError::Busy) => refusal(Refused::new(response_code::SYSTEM_BUSY, e)),
-                    Err(e) => refusal(Refused::system_error(e)),
-                });
-            }),
+        match request.cmd.code {
+            request_code::PUT_KV_CONFIG | request_code::DELETE_KV_CONFIG => {
+                match Self::kv_change(&request.cmd) {
+                    Err(e) => request.reply(refusal(e)),
+                    Ok(change) => self
+                        .kv
+                        .change(change, move |kept| request.reply(kept_or_refused(kept))),
+                }
+            }
+            request_code::UPDATE_NAMESRV_CONFIG => self.update_config(request),
+            _ => {
+                let answer = self.answer(&request.cmd, &request.channel);
+                request.reply(answer.unwrap_or_else(refusal));
+            }
         }
     }
 

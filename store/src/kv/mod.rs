@@ -30,11 +30,13 @@ pub enum Family {
     Timers,
     /// `physical_offset` of a half message, big-endian → how often it was asked about and since when it lies there.
     Transactions,
+    /// `group \0 topic \0 queueId` → the offset an administrator reset it to, until the queue's consumer has come for it.
+    Resets,
 }
 
 impl Family {
     /// Every family; its place here stands in snapshots: new ones go to the end.
-    pub const ALL: [Family; 7] = [
+    pub const ALL: [Family; 8] = [
         Family::Meta,
         Family::Topics,
         Family::Groups,
@@ -42,6 +44,7 @@ impl Family {
         Family::KvConfig,
         Family::Timers,
         Family::Transactions,
+        Family::Resets,
     ];
 
     /// Name on disk.
@@ -54,6 +57,7 @@ impl Family {
             Family::KvConfig => "kv_config",
             Family::Timers => "timers",
             Family::Transactions => "transactions",
+            Family::Resets => "offset_resets",
         }
     }
 }

@@ -179,6 +179,19 @@ impl Reference {
             all.sort();
             all
         };
+        let resets = |state: &State| {
+            let mut resets = state.resets();
+            assert_eq!(resets.len(), state.reset_count());
+            resets.sort_by(|a, b| (&a.topic, a.queue_id).cmp(&(&b.topic, b.queue_id)));
+            resets
+        };
+        if resets(&store.state) != resets(&self.state) {
+            return Err(format!(
+                "resets differ: {:?}, not {:?}",
+                resets(&store.state),
+                resets(&self.state)
+            ));
+        }
         if offsets(&store.state) != offsets(&self.state) {
             return Err(format!(
                 "consumer offsets differ: {:?}, not {:?}",

@@ -181,14 +181,23 @@ impl World {
                 },
                 now_ms: n as i64 & 0xFFFF,
             },
-            _ => Command::CommitOffsets {
-                offsets: vec![OffsetCommit {
+            kind => {
+                let offsets = vec![OffsetCommit {
                     group: "g".into(),
                     topic,
                     queue_id: (n / 5 % 3) as i32,
-                    offset: (n % 100) as i64,
-                }],
-            },
+                    // Few, so that a reset is met by those who take it.
+                    offset: (n / 13 % 3) as i64,
+                }];
+                match kind {
+                    3 => Command::AssignOffsets {
+                        offsets,
+                        reset: !(n / 17).is_multiple_of(4),
+                    },
+                    4 => Command::ResetsTaken { offsets },
+                    _ => Command::CommitOffsets { offsets },
+                }
+            }
         }
     }
 
