@@ -12,6 +12,7 @@
 pub mod broker;
 mod broker_admin;
 pub mod call;
+mod caught_up;
 mod client_call;
 mod client_gauges;
 mod client_manager;

@@ -31,6 +31,7 @@ use raftmq_store::{Command, OffsetCommit, StoreError};
 
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::caught_up::when_caught_up;
 use crate::kept;
 
 /// Period of proposals: a consumer persists its offsets every 5 s, so a batch gathers many of them.
@@ -374,13 +375,15 @@ pub fn max(broker: &Arc<Broker>, call: Call) {
         Ok(header) => header,
         Err(e) => return call.bad_header(e),
     };
-    with_lease(broker, call, |call| {
-        let offset = broker
-            .replica
-            .queue_range(&h.topic, h.queue_id)
-            .map_or(0, |(_, max)| max);
-        let header = GetMaxOffsetResponseHeader { offset };
-        call.reply(RemotingCommand::response(response::SUCCESS).with_header(&header));
+    when_caught_up(broker, call, move |broker, call| {
+        with_lease(broker, call, |call| {
+            let offset = broker
+                .replica
+                .queue_range(&h.topic, h.queue_id)
+                .map_or(0, |(_, max)| max);
+            let header = GetMaxOffsetResponseHeader { offset };
+            call.reply(RemotingCommand::response(response::SUCCESS).with_header(&header));
+        });
     });
 }
 

@@ -18,6 +18,7 @@ use raftmq_store::{OffsetCommit, StoreError};
 
 use crate::broker::{Broker, FAQ, perm};
 use crate::call::Call;
+use crate::caught_up::when_caught_up;
 use crate::creation;
 use crate::forward;
 use crate::kept;
@@ -530,6 +531,10 @@ fn finish(broker: &Arc<Broker>, call: Call, pull: Pull, outcome: Outcome, may_ho
             min,
             max,
         } => {
+            if pull.header.queue_offset > max && may_hold {
+                // Once: with an offset that nobody ever had, too, there is an answer.
+                return when_caught_up(broker, call, |broker, call| run(broker, call, pull, false));
+            }
             let wants_hold = pull.header.sys_flag & flag::SUSPEND != 0;
             if code == response::PULL_NOT_FOUND && wants_hold && may_hold {
                 return hold(broker, call, pull);
