@@ -90,7 +90,8 @@ final class Fixtures implements AutoCloseable {
         set("client", readers.getDefaultMQPushConsumerImpl().getmQClientFactory().getClientId());
         readBefore = read.get();
         waitFor(() -> admin.examineConsumeStats(prefix + "-readers").computeTotalDiff() == 0, "the readers' offsets");
-        // The offset of their retry topic is stored after their first long pull of it.
+        // The offset of their retry topic is stored after their first long pull of it (15 s), which may begin with the second
+        // rebalance (20 s), at the next of the stores (5 s) that follow.
         waitFor(() -> admin.examineConsumeStats(prefix + "-readers").getOffsetTable().keySet().stream()
             .anyMatch(q -> q.getTopic().startsWith("%RETRY%")), "the readers' offsets of retries");
         DefaultMQProducer traced = new DefaultMQProducer(prefix + "-traced", null, true, null);
@@ -197,7 +198,7 @@ final class Fixtures implements AutoCloseable {
 
     private static void waitFor(Condition c, String what) throws Exception {
         Exception last = null;
-        for (int i = 0; i < 600; i++) {
+        for (int i = 0; i < 1200; i++) {
             try {
                 if (c.holds()) {
                     return;
@@ -207,7 +208,7 @@ final class Fixtures implements AutoCloseable {
             }
             Thread.sleep(50);
         }
-        throw new IllegalStateException("not within 30 s: " + what, last);
+        throw new IllegalStateException("not within a minute: " + what, last);
     }
 
     /** Ends the clients and removes what the steps made, so that the next run finds as little as this one did. */

@@ -14,21 +14,29 @@ import java.nio.file.Path;
 public final class Mqadmin {
     private Mqadmin() {}
 
-    public static void main(String[] args) throws Exception {
-        boolean ok;
+    public static void main(String[] args) {
+        boolean ok = false;
+        try {
+            ok = run(args);
+        } catch (Exception e) {
+            e.printStackTrace();
+        }
+        System.out.flush();
+        // Sub-commands, and clients of a run that failed, leave threads behind that are not daemons.
+        Runtime.getRuntime().halt(ok ? 0 : 1);
+    }
+
+    private static boolean run(String[] args) throws Exception {
         if (args.length == 3 && args[0].equals("run")) {
-            ok = Run.all(Path.of(args[1]), Path.of(args[2]));
+            return Run.all(Path.of(args[1]), Path.of(args[2]));
         } else if (args.length == 5 && args[0].equals("compare")) {
-            ok = Compare.all(Path.of(args[1]), Path.of(args[2]), Path.of(args[3]), Path.of(args[4]));
+            return Compare.all(Path.of(args[1]), Path.of(args[2]), Path.of(args[3]), Path.of(args[4]));
         } else if (args.length == 3 && args[0].equals("probe")) {
-            ok = Probe.all(Path.of(args[1]), Path.of(args[2]));
+            return Probe.all(Path.of(args[1]), Path.of(args[2]));
         } else {
             System.err.println("usage: Mqadmin run STEPS RECORD | compare OURS THEIRS REASONS TABLE | probe CODES SERVED");
             System.exit(2);
-            return;
+            return false;
         }
-        System.out.flush();
-        // sub-commands leave threads behind that are not daemons
-        Runtime.getRuntime().halt(ok ? 0 : 1);
     }
 }
