@@ -20,7 +20,10 @@ final class LoadTimers extends Load {
 
     private final FailoverFeatures run;
     private final boolean byLevel;
+    /** What was acknowledged. */
     private final Map<String, Long> due = new ConcurrentHashMap<>();
+    /** The earliest of all attempts: one whose answer was lost may have been stored, and is due before the one that was acknowledged. */
+    private final Map<String, Long> earliest = new ConcurrentHashMap<>();
     private final Map<String, Long> stored = new ConcurrentHashMap<>();
     private final AtomicLong early = new AtomicLong();
     private DefaultMQProducer producer;
@@ -45,7 +48,7 @@ final class LoadTimers extends Load {
         producer = started(env, new DefaultMQProducer(topic + "-producer"));
         consume(env, (msgs, context) -> {
             for (MessageExt m : msgs) {
-                Long at = due.get(Seen.body(m));
+                Long at = earliest.get(Seen.body(m));
                 if (at != null && System.currentTimeMillis() < at) {
                     early.incrementAndGet();
                 }
@@ -66,6 +69,7 @@ final class LoadTimers extends Load {
         } else {
             MessageAccessor.putProperty(m, "TIMER_DELIVER_MS", String.valueOf(at));
         }
+        earliest.merge(body, at, Math::min);
         boolean done = acknowledged(producer.send(m), body);
         if (done) {
             due.put(body, at);
