@@ -3,13 +3,13 @@
 //! Order of effects for an entry on the leader:
 //!
 //! ```text
-//! append() returns       stamped, readable by every LogReader (in memory), queued for the storage thread
+//! append() returns       stamped, readable by every LogReader (in memory), queued for the storage thread, or small and written
 //! io_completed(Ok)       written (ASYNC_FLUSH) or fsynced (SYNC_FLUSH); ASYNC_MASTER sends are answered
 //! commit, then apply     SYNC_MASTER sends are answered
 //! ```
 //!
 //! All calls come from the Raft core's task, one after the other; votes and log writes share the storage thread's
-//! queue and keep that order.
+//! queue and keep that order; what is written at once finds that queue empty.
 
 use std::fmt::Debug;
 use std::io;

@@ -1,5 +1,5 @@
 //! The commitlog: RocketMQ's message log and the Raft log in one. [`CommitLog`] is a cheap handle; one storage
-//! thread writes, any thread reads.
+//! thread writes (small appends the caller, see `short_cut`), any thread reads.
 //!
 //! Invariants, asserted where they are kept:
 //! - indexes are consecutive, terms never go backwards, every entry repeats the CRC of the one before it;
