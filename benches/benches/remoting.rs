@@ -63,7 +63,7 @@ fn frames(c: &mut Criterion) {
         ("binary", SerializeType::RocketMq),
     ] {
         let mut group = c.benchmark_group(format!("send header, {name}"));
-        let mut out = BytesMut::with_capacity(4096);
+        let mut out = Vec::with_capacity(4096);
         group.bench_function("encode", |b| {
             b.iter(|| {
                 out.clear();
@@ -73,7 +73,7 @@ fn frames(c: &mut Criterion) {
         out.clear();
         encode_head(&send(serialize, &header, &body), &mut out).expect("small");
         out.extend_from_slice(&body);
-        let frame = out.freeze().slice(LENGTH..);
+        let frame = Bytes::from(out).slice(LENGTH..);
         group.bench_function("decode", |b| {
             b.iter(|| {
                 let command = decode_frame(black_box(frame.clone())).expect("a frame");
@@ -94,7 +94,7 @@ fn answers(c: &mut Criterion) {
         ..SendMessageResponseHeader::default()
     };
     let mut group = c.benchmark_group("send answer");
-    let mut out = BytesMut::with_capacity(4096);
+    let mut out = Vec::with_capacity(4096);
     for (name, serialize) in [
         ("json", SerializeType::Json),
         ("binary", SerializeType::RocketMq),

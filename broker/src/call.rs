@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use raftmq_remoting::channel::Channel;
 use raftmq_remoting::codes::response;
 use raftmq_remoting::command::RemotingCommand;
+use raftmq_remoting::frame::Answer;
 use raftmq_remoting::header::HeaderError;
 use raftmq_remoting::server::{Replier, Request};
 
@@ -99,6 +100,11 @@ impl Call {
     /// Answers.
     pub fn reply(self, response: RemotingCommand) {
         self.replier.reply(response);
+    }
+
+    /// Answers, written down at once.
+    pub fn reply_with(self, answer: &Answer<'_>) {
+        self.replier.reply_with(answer);
     }
 
     /// Answers success without header and body.

@@ -11,21 +11,18 @@ use raftmq_raft::{ProposeError, Short, Stored};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::codes::response;
 use raftmq_remoting::command::RemotingCommand;
-use raftmq_remoting::header::{SendMessageResponseHeader, extra};
-use raftmq_remoting::message::{NewMessage, offset_msg_id};
+use raftmq_remoting::frame::{Answer, Value};
+use raftmq_remoting::header::extra;
+use raftmq_remoting::message::{NewMessage, push_offset_msg_id};
 
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::config::Config;
 use crate::recall::{self, RecallError, Wanted};
 use crate::send::Refusal;
 
 /// Remark of what is refused because too much is under way; as RocketMQ words it.
 pub const OVERLOAD: &str = "[OVERLOAD]system busy, start flow control for a while";
-
-/// What the answer to a single message takes.
-const ANSWER_FIELDS: usize = 8;
-/// See [`ANSWER_FIELDS`]; bytes.
-const ANSWER_TEXT: usize = 224;
 
 /// Sends that are not answered yet.
 #[derive(Default)]
@@ -53,13 +50,10 @@ pub struct Send {
 
 /// Every answer to a send has these two; Java reads them without looking whether they are there.
 pub fn answer(broker: &Broker, code: i32) -> RemotingCommand {
-    let mut answer = RemotingCommand::response(code);
-    answer.ext.reserve(ANSWER_FIELDS, ANSWER_TEXT);
     let config = broker.config();
-    let trace_on = if config.trace_on { "true" } else { "false" };
-    answer
+    RemotingCommand::response(code)
         .with_ext(extra::MSG_REGION, &config.region)
-        .with_ext(extra::TRACE_ON, trace_on)
+        .with_ext(extra::TRACE_ON, trace_on(&config))
 }
 
 /// Answers a send that is not stored.
@@ -96,7 +90,7 @@ pub fn propose(broker: &Arc<Broker>, call: Call, topic: ByteStr, mut send: Send)
             Ok(kept) => {
                 shared.stats.stored(&topic, count, bytes as u64);
                 shared.stats.put_latency.took(arrived.elapsed());
-                call.reply(stored(&shared, &kept, send));
+                answer_stored(&shared, call, &kept, &send);
             }
             Err(e) => {
                 shared.stats.put_failed();
@@ -125,7 +119,7 @@ pub fn take_back(
     broker.runtime.clone().spawn(async move {
         let messages = std::mem::take(&mut send.messages);
         match recall::take_back(&broker, &wanted, messages, call.deadline).await {
-            Ok(Some(kept)) => call.reply(stored(&broker, &kept, send)),
+            Ok(Some(kept)) => answer_stored(&broker, call, &kept, &send),
             Ok(None) => call.error(response::SYSTEM_ERROR, "the message was not stored"),
             Err(RecallError::TooLate) => {
                 let refusal = bad_timer(&broker);
@@ -141,24 +135,16 @@ pub fn take_back(
     });
 }
 
-/// The answer.
-fn stored(broker: &Broker, kept: &Stored, send: Send) -> RemotingCommand {
+/// Says where it is: [`SendMessageResponseHeader`](raftmq_remoting::header::SendMessageResponseHeader), and what [`answer`] adds.
+fn answer_stored(broker: &Broker, call: Call, kept: &Stored, send: &Send) {
     let placed = &kept.placed;
     let mut msg_id = String::with_capacity(placed.len() * 33);
     for p in placed {
         if !msg_id.is_empty() {
             msg_id.push(',');
         }
-        msg_id.push_str(&offset_msg_id(broker.store_host, p.physical_offset));
+        push_offset_msg_id(broker.store_host, p.physical_offset, &mut msg_id);
     }
-    let header = SendMessageResponseHeader {
-        msg_id,
-        queue_id: send.queue_id,
-        queue_offset: placed.first().map_or(0, |p| p.queue_offset),
-        transaction_id: send.transaction_id,
-        batch_uniq_id: None,
-        recall_handle: send.recall_handle,
-    };
     // All of these reach the application as a SendResult: the message is stored.
     let code = match kept.short {
         None => response::SUCCESS,
@@ -166,5 +152,29 @@ fn stored(broker: &Broker, kept: &Stored, send: Send) -> RemotingCommand {
         Some(Short::FlushSlaveTimeout) => response::FLUSH_SLAVE_TIMEOUT,
         Some(Short::SlaveNotAvailable) => response::SLAVE_NOT_AVAILABLE,
     };
-    answer(broker, code).with_header(&header)
+    let config = broker.config();
+    let queue_offset = placed.first().map_or(0, |p| p.queue_offset);
+    let mut fields = Vec::with_capacity(7);
+    fields.extend([
+        (extra::MSG_REGION, Value::Text(&config.region)),
+        (extra::TRACE_ON, Value::Text(trace_on(&config))),
+        ("msgId", Value::Text(&msg_id)),
+        ("queueId", Value::Number(send.queue_id.into())),
+        ("queueOffset", Value::Number(queue_offset)),
+    ]);
+    let optional = [
+        ("transactionId", &send.transaction_id),
+        ("recallHandle", &send.recall_handle),
+    ];
+    for (name, value) in optional {
+        fields.extend(value.as_deref().map(|text| (name, Value::Text(text))));
+    }
+    call.reply_with(&Answer {
+        code,
+        fields: &fields,
+    });
+}
+
+fn trace_on(config: &Config) -> &'static str {
+    if config.trace_on { "true" } else { "false" }
 }

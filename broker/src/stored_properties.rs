@@ -1,6 +1,6 @@
 //! The properties a message is stored with: what the client sent, less what is the broker's to set, plus the broker's.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use raftmq_remoting::message::properties::{self, self as names, TRANSIENT_PREFIX};
 
 use crate::config::Config;
@@ -26,7 +26,7 @@ pub struct Stamps(Bytes);
 
 impl Stamps {
     pub fn new(config: &Config) -> Self {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         put(&mut out, names::MSG_REGION, &config.region);
         put(&mut out, names::CLUSTER, &config.cluster);
         put(
@@ -34,15 +34,15 @@ impl Stamps {
             names::TRACE_ON,
             if config.trace_on { "true" } else { "false" },
         );
-        Self(out.freeze())
+        Self(out.into())
     }
 }
 
-fn put(out: &mut BytesMut, name: &str, value: &str) {
-    out.put_slice(name.as_bytes());
-    out.put_u8(NAME_END);
-    out.put_slice(value.as_bytes());
-    out.put_u8(PAIR_END);
+fn put(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.push(NAME_END);
+    out.extend_from_slice(value.as_bytes());
+    out.push(PAIR_END);
 }
 
 /// The client's properties that decide what happens to a message.
@@ -115,7 +115,7 @@ impl<'a> Wishes<'a> {
 /// Builds the stored form: the sent pairs without the broker's own and without `drop`, then `add`, then the stamps.
 pub fn build(stamps: &Stamps, sent: &[u8], drop: &[&str], add: &[(&str, &str)]) -> Bytes {
     let extra: usize = add.iter().map(|(k, v)| k.len() + v.len() + 2).sum();
-    let mut out = BytesMut::with_capacity(sent.len() + extra + stamps.0.len() + 1);
+    let mut out = Vec::with_capacity(sent.len() + extra + stamps.0.len() + 1);
     copy(&mut out, sent, |name| {
         !BROKERS_OWN.contains(&name)
             && !name.starts_with(TRANSIENT_PREFIX)
@@ -125,24 +125,24 @@ pub fn build(stamps: &Stamps, sent: &[u8], drop: &[&str], add: &[(&str, &str)]) 
     for (name, value) in add {
         put(&mut out, name, value);
     }
-    out.put_slice(&stamps.0);
-    out.freeze()
+    out.extend_from_slice(&stamps.0);
+    out.into()
 }
 
 /// A stored message's properties with some dropped and some added; its stamps stay.
 pub fn rebuild(stored: &[u8], drop: &[&str], add: &[(&str, &str)]) -> Bytes {
     let extra: usize = add.iter().map(|(k, v)| k.len() + v.len() + 2).sum();
-    let mut out = BytesMut::with_capacity(stored.len() + extra);
+    let mut out = Vec::with_capacity(stored.len() + extra);
     copy(&mut out, stored, |name| {
         !drop.contains(&name) && !add.iter().any(|(k, _)| *k == name)
     });
     for (name, value) in add {
         put(&mut out, name, value);
     }
-    out.freeze()
+    out.into()
 }
 
-fn copy(out: &mut BytesMut, from: &[u8], keep: impl Fn(&str) -> bool) {
+fn copy(out: &mut Vec<u8>, from: &[u8], keep: impl Fn(&str) -> bool) {
     for (name, value) in properties::iter(from) {
         if keep(name) {
             put(out, name, value);

@@ -39,8 +39,8 @@ const MAX_ENTRIES_IN_FLIGHT: usize = 4;
 /// A further entry is started beside one in flight only when it is worth its cost. Fewer requests go when the one in
 /// flight is done, and by then they are more.
 const WORTH_AN_ENTRY: Amount = Amount {
-    requests: 48,
-    bytes: 64 * 1024,
+    requests: 256,
+    bytes: 320 * 1024,
 };
 /// A single request.
 const ANYTHING: Amount = Amount {
@@ -465,7 +465,8 @@ impl Proposer {
                 if !taken.is_empty() && (full || next.proposal.only_term != term) {
                     break;
                 }
-                size += next.size;
+                // The draft is exactly as large as what is in it: its buffer stays in memory for a while.
+                size += next.size - REQUEST_OVERHEAD;
                 if let Some(next) = queue.waiting.pop_front() {
                     queue.bytes -= next.size;
                     taken.push(next);

@@ -20,9 +20,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::codes::response;
-use crate::command::RemotingCommand;
+use crate::command::{RemotingCommand, SerializeType};
 use crate::connection::now_ms;
-use crate::frame::FrameError;
+use crate::frame::{Answer, FrameError};
 use crate::outbound::Batch;
 
 /// Bytes that may wait for a peer that does not read; then the connection is closed.
@@ -291,7 +291,7 @@ impl Channel {
     /// Queues a response or a prepared command as it is. Never blocks; on a closed channel the command is dropped. A
     /// response too large for a frame is replaced by an error response.
     pub fn send(&self, cmd: RemotingCommand) {
-        if let Err(RemotingError::Frame(e)) = self.enqueue(&cmd) {
+        if let Err(RemotingError::Frame(e)) = self.enqueue(|batch| batch.push(&cmd)) {
             tracing::warn!(peer = %self.remote(), code = cmd.code, error = %e, "command not sent");
             if cmd.is_response() {
                 let error = RemotingCommand::error_reply(
@@ -299,8 +299,22 @@ impl Channel {
                     response::SYSTEM_ERROR,
                     format!("response: {e}"),
                 );
-                let _ = self.enqueue(&error);
+                let _ = self.enqueue(|batch| batch.push(&error));
             }
+        }
+    }
+
+    /// Queues an answer to the request with this opaque and serialize type. Never blocks.
+    pub(crate) fn answer(&self, answer: &Answer<'_>, opaque: i32, serialize: SerializeType) {
+        let queued = self.enqueue(|batch| batch.push_answer(answer, opaque, serialize));
+        if let Err(RemotingError::Frame(e)) = queued {
+            let response = RemotingCommand::response(response::SYSTEM_ERROR)
+                .with_remark(format!("response: {e}"));
+            self.send(RemotingCommand {
+                opaque,
+                serialize,
+                ..response
+            });
         }
     }
 
@@ -367,7 +381,7 @@ impl Channel {
                 inner.asked.notify_one();
             }
         }
-        if let Err(e) = self.enqueue(&cmd) {
+        if let Err(e) = self.enqueue(|batch| batch.push(&cmd)) {
             // Taken out first: whoever is told may call this channel again, and the lock is not re-entrant.
             let waiting = inner.pending.lock().remove(&opaque);
             if let Some(waiting) = waiting {
@@ -388,7 +402,10 @@ impl Channel {
         }
     }
 
-    fn enqueue(&self, cmd: &RemotingCommand) -> Result<(), RemotingError> {
+    fn enqueue(
+        &self,
+        push: impl FnOnce(&mut Batch) -> Result<usize, FrameError>,
+    ) -> Result<(), RemotingError> {
         let inner = &*self.0;
         let (was_empty, waiting) = {
             let mut out = inner.out.lock();
@@ -400,7 +417,7 @@ impl Channel {
                 });
             }
             let was_empty = out.batch.is_empty();
-            let size = out.batch.push(cmd)?;
+            let size = push(&mut out.batch)?;
             (
                 was_empty,
                 inner.outbound_bytes.fetch_add(size, Ordering::Relaxed) + size,

@@ -1,9 +1,11 @@
 //! The extension fields of a command: RocketMQ's `extFields`, where the typed header travels as strings.
 //!
-//! All names and values of a decoded header lie in one string and are addressed by spans, so that decoding allocates
-//! twice whatever the number of fields. Fields set later go to a second string. Order is kept; a name occurs once.
+//! The names and values of a decoded header are spans of its text, so that decoding allocates twice whatever the number of
+//! fields. Fields set later go to a second string. Order is kept; a name occurs once.
 
+use std::cell::Cell;
 use std::fmt::{self, Write};
+use std::ops::Range;
 
 use crate::bytestr::ByteStr;
 
@@ -19,6 +21,15 @@ struct Span {
     len: u32,
 }
 
+impl From<Range<usize>> for Span {
+    fn from(range: Range<usize>) -> Self {
+        Self {
+            start: range.start as u32,
+            len: range.len() as u32,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
     key: Span,
@@ -28,11 +39,43 @@ struct Entry {
 
 /// The first eight bytes of a name: tells most names apart without looking at their text, and short ones (the letters of the
 /// send header) entirely.
-fn mark(name: &[u8]) -> u64 {
-    let mut first = [0; 8];
-    let n = name.len().min(8);
-    first[..n].copy_from_slice(&name[..n]);
-    u64::from_le_bytes(first)
+const fn mark(name: &[u8]) -> u64 {
+    let mut mark = 0;
+    let mut i = 0;
+    while i < name.len() && i < 8 {
+        mark |= (name[i] as u64) << (8 * i);
+        i += 1;
+    }
+    mark
+}
+
+/// [`mark`] of a name inside a longer text.
+fn mark_at(text: &[u8], name: &Range<usize>) -> u64 {
+    let Some(word) = text[name.start..].first_chunk::<8>() else {
+        return mark(&text[name.clone()]);
+    };
+    let unwanted = 8 - name.len().min(8) as u32;
+    u64::from_le_bytes(*word)
+        .checked_shl(8 * unwanted)
+        .map_or(0, |kept| kept >> (8 * unwanted))
+}
+
+/// The name of a header's field, with what it is found by.
+#[derive(Clone, Copy)]
+pub struct Name {
+    text: &'static str,
+    mark: u64,
+}
+
+impl Name {
+    pub const fn new(text: &'static str) -> Self {
+        let mark = mark(text.as_bytes());
+        Self { text, mark }
+    }
+
+    pub const fn text(self) -> &'static str {
+        self.text
+    }
 }
 
 /// Ordered name/value pairs of one command.
@@ -46,12 +89,6 @@ pub struct ExtFields {
 impl ExtFields {
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Makes room for fields that are set next, `text` bytes of names and values together.
-    pub fn reserve(&mut self, fields: usize, text: usize) {
-        self.entries.reserve(fields);
-        self.own.reserve(text);
     }
 
     pub fn len(&self) -> usize {
@@ -73,12 +110,21 @@ impl ExtFields {
     }
 
     fn find(&self, key: &str) -> Option<usize> {
-        let mark = mark(key.as_bytes());
-        self.entries.iter().position(|e| {
+        self.find_from(0, key, mark(key.as_bytes()))
+    }
+
+    /// The place of `key`, looked for from `start` on and then before it.
+    #[inline]
+    fn find_from(&self, start: usize, key: &str, mark: u64) -> Option<usize> {
+        let is = |e: &Entry| {
             e.mark == mark
                 && e.key.len as usize == key.len()
                 && (key.len() <= 8 || self.text(e.key) == key)
-        })
+        };
+        let start = start.min(self.entries.len());
+        let (before, behind) = self.entries.split_at(start);
+        let behind = behind.iter().position(is).map(|i| start + i);
+        behind.or_else(|| before.iter().position(is))
     }
 
     /// The value of `key`.
@@ -88,12 +134,16 @@ impl ExtFields {
 
     /// The value of `key` as a shared string: no copy when the field was decoded from a frame.
     pub fn get_shared(&self, key: &str) -> Option<ByteStr> {
-        let value = self.entries[self.find(key)?].value;
+        self.find(key).map(|i| self.shared_value(i))
+    }
+
+    fn shared_value(&self, i: usize) -> ByteStr {
+        let value = self.entries[i].value;
         if value.start & OWN == 0 {
             let start = value.start as usize;
-            Some(self.shared.slice(start..start + value.len as usize))
+            self.shared.slice(start..start + value.len as usize)
         } else {
-            Some(ByteStr::from(self.text(value)))
+            ByteStr::from(self.text(value))
         }
     }
 
@@ -185,10 +235,46 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for ExtFields {
     }
 }
 
+/// Reads fields one after the other: each is first looked for where the one before was, since most headers have them in order.
+pub struct FieldsReader<'a> {
+    ext: &'a ExtFields,
+    last: Cell<usize>,
+}
+
+impl<'a> FieldsReader<'a> {
+    pub fn new(ext: &'a ExtFields) -> Self {
+        let last = Cell::new(0);
+        Self { ext, last }
+    }
+
+    fn find(&self, name: Name) -> Option<usize> {
+        let found = self.ext.find_from(self.last.get(), name.text, name.mark)?;
+        self.last.set(found);
+        Some(found)
+    }
+
+    /// As [`ExtFields::get`].
+    pub fn get(&self, name: Name) -> Option<&'a str> {
+        let i = self.find(name)?;
+        Some(self.ext.text(self.ext.entries[i].value))
+    }
+
+    /// As [`ExtFields::get_shared`].
+    pub fn get_shared(&self, name: Name) -> Option<ByteStr> {
+        self.find(name).map(|i| self.ext.shared_value(i))
+    }
+
+    /// As [`ExtFields::contains`].
+    pub fn contains(&self, name: Name) -> bool {
+        self.find(name).is_some()
+    }
+}
+
 /// Collects the fields of a header that is being decoded.
 pub(crate) struct ExtBuilder {
-    text: String,
     entries: Vec<Entry>,
+    /// No name so far has a greater mark.
+    highest: u64,
 }
 
 /// More than [`MAX_EXT_FIELDS`] fields.
@@ -196,51 +282,45 @@ pub(crate) struct ExtBuilder {
 pub(crate) struct TooManyFields;
 
 impl ExtBuilder {
-    /// `text` bounds the bytes of all names and values together.
-    pub(crate) fn with_capacity(text: usize) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            text: String::with_capacity(text),
             entries: Vec::with_capacity(16),
+            highest: 0,
         }
     }
 
-    /// Adds a field whose name and value `write` appends to the string one after the other, returning where the name ends.
-    pub(crate) fn add<E: From<TooManyFields>>(
+    /// Adds a field; `key` and `value` are places in `text`, below 2 GiB.
+    pub(crate) fn add(
         &mut self,
-        write: impl FnOnce(&mut String) -> Result<Option<usize>, E>,
-    ) -> Result<(), E> {
-        let start = self.text.len();
-        let Some(middle) = write(&mut self.text)? else {
-            self.text.truncate(start);
-            return Ok(());
+        text: &[u8],
+        key: Range<usize>,
+        value: Range<usize>,
+    ) -> Result<(), TooManyFields> {
+        let mark = mark_at(text, &key);
+        let name = &text[key.clone()];
+        let (key, value) = (Span::from(key), Span::from(value));
+        let known = if mark > self.highest {
+            self.highest = mark;
+            None
+        } else {
+            self.entries.iter().position(|e| {
+                e.mark == mark
+                    && e.key.len == key.len
+                    && (key.len <= 8 || &text[e.key.start as usize..][..key.len as usize] == name)
+            })
         };
-        let key = Span {
-            start: start as u32,
-            len: (middle - start) as u32,
-        };
-        let value = Span {
-            start: middle as u32,
-            len: (self.text.len() - middle) as u32,
-        };
-        let name = &self.text.as_bytes()[start..middle];
-        let mark = mark(name);
-        let same = self.entries.iter().position(|e| {
-            e.mark == mark
-                && e.key.len == key.len
-                && (key.len <= 8
-                    || &self.text.as_bytes()[e.key.start as usize..][..key.len as usize] == name)
-        });
-        match same {
+        match known {
             Some(i) => self.entries[i].value = value,
-            None if self.entries.len() == MAX_EXT_FIELDS => return Err(TooManyFields.into()),
+            None if self.entries.len() == MAX_EXT_FIELDS => return Err(TooManyFields),
             None => self.entries.push(Entry { key, value, mark }),
         }
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> ExtFields {
+    /// The fields, whose places are in `text`.
+    pub(crate) fn finish(self, text: ByteStr) -> ExtFields {
         ExtFields {
-            shared: ByteStr::from(self.text),
+            shared: text,
             own: String::new(),
             entries: self.entries,
         }

@@ -21,6 +21,7 @@ pub mod json;
 mod logging;
 pub mod message;
 mod outbound;
+mod scan;
 pub mod server;
 pub mod validate;
 pub mod version;

@@ -6,11 +6,11 @@
 
 use std::io::{self, IoSlice};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::command::RemotingCommand;
-use crate::frame::{self, FrameError};
+use crate::command::{RemotingCommand, SerializeType};
+use crate::frame::{self, Answer, FrameError};
 
 /// Bodies up to this size are copied next to their header: cheaper than a slice of their own.
 pub(crate) const SMALL_BODY: usize = 512;
@@ -28,7 +28,7 @@ pub(crate) const FRAME_OVERHEAD: usize = 64;
 #[derive(Default)]
 pub(crate) struct Batch {
     /// Headers and small bodies of all frames.
-    buf: BytesMut,
+    buf: Vec<u8>,
     /// Large bodies, each with the length of `buf` it follows.
     bodies: Vec<(usize, Bytes)>,
     /// Opaques of the requests among the frames: they are surely not sent while the batch waits.
@@ -57,6 +57,20 @@ impl Batch {
         if !cmd.is_response() && !cmd.is_oneway() {
             self.requests.push(cmd.opaque);
         }
+        self.accounted += size;
+        Ok(size)
+    }
+
+    /// Adds an answer; as [`Self::push`].
+    pub(crate) fn push_answer(
+        &mut self,
+        answer: &Answer<'_>,
+        opaque: i32,
+        serialize: SerializeType,
+    ) -> Result<usize, FrameError> {
+        let start = self.buf.len();
+        frame::encode_answer(answer, opaque, serialize, &mut self.buf)?;
+        let size = self.buf.len() - start + FRAME_OVERHEAD;
         self.accounted += size;
         Ok(size)
     }
@@ -209,7 +223,7 @@ mod tests {
         ];
         for step in [1, 7, 1000, usize::MAX] {
             let mut batch = Batch::default();
-            let mut wanted = BytesMut::new();
+            let mut wanted = Vec::new();
             for (i, body) in bodies.iter().enumerate() {
                 let mut cmd = RemotingCommand::request(i as i32).with_ext("k", "v");
                 cmd.body = body.clone();

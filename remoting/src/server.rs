@@ -13,6 +13,7 @@ use crate::channel::{Channel, MAX_INFLIGHT_BYTES};
 use crate::codes::response;
 use crate::command::{FLAG_ONEWAY, FLAG_RESPONSE, RemotingCommand, SerializeType};
 use crate::connection::{self, Group, now_ms};
+use crate::frame::Answer;
 use crate::logging::LogLimit;
 
 /// A connection without traffic in either direction is closed after this, as stock servers do.
@@ -115,6 +116,14 @@ impl Replier {
 
     pub fn reply(mut self, response: RemotingCommand) {
         self.answer(response);
+    }
+
+    /// As [`Self::reply`], written down at once.
+    pub fn reply_with(mut self, answer: &Answer<'_>) {
+        self.answered = true;
+        if !self.oneway {
+            self.channel.answer(answer, self.opaque, self.serialize);
+        }
     }
 
     fn answer(&mut self, mut response: RemotingCommand) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use raftmq_remoting::frame::{FrameReader, decode_frame, encode};
 use raftmq_remoting::{
@@ -147,7 +147,7 @@ async fn oneways_are_never_answered() {
     let mut raw = TcpStream::connect(&addr).await.unwrap();
     let mut oneway = RemotingCommand::request(ECHO);
     oneway.mark_oneway();
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode(&oneway, &mut out).unwrap();
     raw.write_all(&out).await.unwrap();
     let answer = tokio::time::timeout(Duration::from_millis(100), raw.read_u8()).await;
@@ -378,7 +378,7 @@ async fn requests_still_queued_at_a_close_are_surely_not_sent() {
 async fn a_peer_that_does_not_read_is_bounded_and_cut_off() {
     let (server, service, addr) = serve(|_| ()).await;
     let mut raw = TcpStream::connect(&addr).await.unwrap();
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     encode(&RemotingCommand::request(BIG), &mut out).unwrap();
     let asked = 200;
     let bytes = out.repeat(asked);

@@ -200,7 +200,7 @@ mod tests {
                     .with_body("body");
                 request.serialize = serialize;
                 request.opaque = opaque;
-                let mut frame = BytesMut::new();
+                let mut frame = Vec::new();
                 encode(&request, &mut frame).unwrap();
                 let mut out = Vec::new();
                 answer(&frame[4..], &mut out).unwrap();

@@ -7,32 +7,42 @@
 //! A length of zero stands for null, which we treat as absent. Codes above 32767 do not fit and arrive folded
 //! ([`request::unfold`]).
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
-use super::FrameError;
+use super::{FrameError, Head, Value};
+use crate::bytestr::ByteStr;
 use crate::codes::request;
 use crate::command::{Body, FLAG_RESPONSE, LanguageCode, RemotingCommand, SerializeType};
 use crate::ext::{ExtBuilder, ExtFields};
 
-pub(super) fn encode(cmd: &RemotingCommand, out: &mut BytesMut) {
-    out.reserve(64);
-    out.put_i16(cmd.code as i16);
-    out.put_u8(cmd.language as u8);
-    out.put_i16(cmd.version as i16);
-    out.put_i32(cmd.opaque);
-    out.put_i32(cmd.flag);
-    let remark = cmd.remark.as_deref().unwrap_or("");
+pub(super) fn encode<'a>(
+    head: &Head<'_>,
+    fields: impl Iterator<Item = (&'a str, Value<'a>)>,
+    out: &mut Vec<u8>,
+) {
+    out.reserve(256);
+    out.put_i16(head.code as i16);
+    out.put_u8(head.language as u8);
+    out.put_i16(head.version as i16);
+    out.put_i32(head.opaque);
+    out.put_i32(head.flag);
+    let remark = head.remark.unwrap_or("");
     out.put_u32(remark.len() as u32);
     out.put_slice(remark.as_bytes());
     let length_at = out.len();
     out.put_u32(0);
-    for (key, value) in cmd.ext.iter() {
-        let Ok(key_length) = i16::try_from(key.len()) else {
+    let mut digits = itoa::Buffer::new();
+    for (name, value) in fields {
+        let Ok(name_length) = i16::try_from(name.len()) else {
             // Cannot be said in this format, and no peer has names of 32 KiB.
             continue;
         };
-        out.put_i16(key_length);
-        out.put_slice(key.as_bytes());
+        let value = match value {
+            Value::Text(text) => text,
+            Value::Number(n) => digits.format(n),
+        };
+        out.put_i16(name_length);
+        out.put_slice(name.as_bytes());
         out.put_u32(value.len() as u32);
         out.put_slice(value.as_bytes());
     }
@@ -74,7 +84,8 @@ pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, FrameError> {
 }
 
 fn ext(r: &mut Reader<'_>) -> Result<ExtFields, FrameError> {
-    let mut ext = ExtBuilder::with_capacity(r.0.len());
+    let mut text = String::with_capacity(r.0.len());
+    let mut ext = ExtBuilder::new();
     while !r.0.is_empty() {
         let key_length = r.i16("a field name")?;
         let key_length = usize::try_from(key_length).map_err(|_| FrameError::FieldLength {
@@ -84,14 +95,15 @@ fn ext(r: &mut Reader<'_>) -> Result<ExtFields, FrameError> {
         let key = r.text(key_length, "a field name")?;
         let value_length = r.length("a field value")?;
         let value = r.text(value_length, "a field value")?;
-        ext.add(|text| {
+        if key_length > 0 && value_length > 0 {
+            let start = text.len();
             text.push_str(key);
             let middle = text.len();
             text.push_str(value);
-            Ok::<_, FrameError>((key_length > 0 && value_length > 0).then_some(middle))
-        })?;
+            ext.add(text.as_bytes(), start..middle, middle..text.len())?;
+        }
     }
-    Ok(ext.finish())
+    Ok(ext.finish(ByteStr::from(text)))
 }
 
 /// Takes fields off the front, never past the end.

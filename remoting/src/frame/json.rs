@@ -1,59 +1,89 @@
 //! The JSON header, written in the key order of Java peers and read leniently.
 //!
 //! Reading: unknown keys are skipped at any depth up to [`MAX_JSON_DEPTH`]; numbers and booleans among the extension
-//! fields count as their text; nulls count as absent; numbers may come as strings.
+//! fields count as their text; nulls count as absent; numbers may come as strings. The header is copied once and strings are
+//! unescaped in that copy, so that all of them are places in one text.
 
-use std::borrow::Cow;
+use std::ops::Range;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 
-use super::{FrameError, MAX_JSON_DEPTH};
+use super::{FrameError, Head, MAX_JSON_DEPTH, Value};
+use crate::bytestr::ByteStr;
 use crate::command::{Body, LanguageCode, RemotingCommand, SerializeType};
 use crate::ext::{ExtBuilder, ExtFields};
+use crate::scan;
 
-pub(super) fn encode(cmd: &RemotingCommand, out: &mut BytesMut) {
-    out.reserve(128);
+pub(super) fn encode<'a>(
+    head: &Head<'_>,
+    fields: impl ExactSizeIterator<Item = (&'a str, Value<'a>)>,
+    out: &mut Vec<u8>,
+) {
+    out.reserve(384);
     out.extend_from_slice(b"{\"code\":");
-    number(out, cmd.code);
-    if !cmd.ext.is_empty() {
-        out.extend_from_slice(b",\"extFields\":{");
-        for (i, (key, value)) in cmd.ext.iter().enumerate() {
-            if i > 0 {
-                out.extend_from_slice(b",");
+    number(out, head.code);
+    if fields.len() > 0 {
+        let mut before: &[u8] = b",\"extFields\":{";
+        for (name, value) in fields {
+            out.extend_from_slice(before);
+            string(out, name);
+            out.push(b':');
+            match value {
+                Value::Text(text) => string(out, text),
+                Value::Number(n) => {
+                    out.push(b'"');
+                    number(out, n);
+                    out.push(b'"');
+                }
             }
-            string(out, key);
-            out.extend_from_slice(b":");
-            string(out, value);
+            before = b",";
         }
-        out.extend_from_slice(b"}");
+        out.push(b'}');
     }
     out.extend_from_slice(b",\"flag\":");
-    number(out, cmd.flag);
+    number(out, head.flag);
     out.extend_from_slice(b",\"language\":\"");
-    out.extend_from_slice(cmd.language.name().as_bytes());
+    out.extend_from_slice(head.language.name().as_bytes());
     out.extend_from_slice(b"\",\"opaque\":");
-    number(out, cmd.opaque);
-    if let Some(remark) = &cmd.remark {
+    number(out, head.opaque);
+    if let Some(remark) = head.remark {
         out.extend_from_slice(b",\"remark\":");
         string(out, remark);
     }
     out.extend_from_slice(b",\"serializeTypeCurrentRPC\":\"JSON\",\"version\":");
-    number(out, cmd.version);
-    out.extend_from_slice(b"}");
+    number(out, head.version);
+    out.push(b'}');
 }
 
-fn number(out: &mut BytesMut, n: i32) {
+fn number(out: &mut Vec<u8>, n: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
 }
 
-fn string(out: &mut BytesMut, text: &str) {
-    out.extend_from_slice(b"\"");
+fn string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
+    out.push(b'"');
+    // Looks at every byte, which is quicker than to stop early: it is done many at a time.
+    if bytes.iter().fold(false, |any, &b| any | is_escaped(b)) {
+        escaped(out, bytes);
+    } else {
+        out.extend_from_slice(bytes);
+    }
+    out.push(b'"');
+}
+
+fn is_escaped(b: u8) -> bool {
+    (b < b' ') | (b == b'"') | (b == b'\\') | (b == 0x7F)
+}
+
+fn escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut plain = 0;
     for (i, &b) in bytes.iter().enumerate() {
-        if b >= b' ' && b != b'"' && b != b'\\' && b != 0x7F {
+        if !is_escaped(b) {
             continue;
         }
+        out.extend_from_slice(&bytes[plain..i]);
+        plain = i + 1;
         let escape = match b {
             b'"' => b'"',
             b'\\' => b'\\',
@@ -62,31 +92,22 @@ fn string(out: &mut BytesMut, text: &str) {
             b'\t' => b't',
             0x08 => b'b',
             0x0C => b'f',
-            _ => 0,
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+                continue;
+            }
         };
-        out.extend_from_slice(&bytes[plain..i]);
-        plain = i + 1;
-        if escape != 0 {
-            out.extend_from_slice(&[b'\\', escape]);
-        } else {
-            const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            out.extend_from_slice(&[
-                b'\\',
-                b'u',
-                b'0',
-                b'0',
-                HEX[usize::from(b >> 4)],
-                HEX[usize::from(b & 15)],
-            ]);
-        }
+        out.extend_from_slice(&[b'\\', escape]);
     }
     out.extend_from_slice(&bytes[plain..]);
-    out.extend_from_slice(b"\"");
 }
 
 pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, FrameError> {
-    let text = std::str::from_utf8(header).map_err(|_| FrameError::NotUtf8)?;
-    let mut p = Parser { text, at: 0 };
+    let mut p = Parser {
+        text: header.to_vec(),
+        at: 0,
+    };
     let mut cmd = RemotingCommand {
         code: 0,
         language: LanguageCode::Other,
@@ -99,44 +120,50 @@ pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, FrameError> {
         serialize: SerializeType::Json,
     };
     let mut first = true;
+    let mut remark = None;
+    let mut ext = None;
     p.expect(b'{')?;
     while p.next_key(&mut first)? {
         let key = p.string()?;
         p.expect(b':')?;
-        match &*key {
-            "code" => cmd.code = p.int()?.unwrap_or_default(),
-            "version" => cmd.version = p.int()?.unwrap_or_default(),
-            "opaque" => cmd.opaque = p.int()?.unwrap_or_default(),
-            "flag" => cmd.flag = p.int()?.unwrap_or_default(),
-            "language" => cmd.language = p.language()?,
-            "remark" => {
-                let mut remark = String::new();
-                cmd.remark = p.text_into(&mut remark)?.then_some(remark);
-            }
-            "extFields" => cmd.ext = p.ext()?,
+        match &p.text[key] {
+            b"code" => cmd.code = p.int()?.unwrap_or_default(),
+            b"version" => cmd.version = p.int()?.unwrap_or_default(),
+            b"opaque" => cmd.opaque = p.int()?.unwrap_or_default(),
+            b"flag" => cmd.flag = p.int()?.unwrap_or_default(),
+            b"language" => cmd.language = p.language()?,
+            b"remark" => remark = p.value()?,
+            b"extFields" => ext = p.ext()?,
             _ => p.skip_value()?,
         }
     }
     p.white_space();
-    if p.at != text.len() {
+    if p.at != p.text.len() {
         return Err(p.error("text after the header"));
+    }
+    let text = ByteStr::from_utf8(Bytes::from(p.text)).map_err(|_| FrameError::NotUtf8)?;
+    cmd.remark = remark.map(|place| text[place].to_owned());
+    if let Some(ext) = ext {
+        cmd.ext = ext.finish(text);
     }
     Ok(cmd)
 }
 
-struct Parser<'a> {
-    text: &'a str,
-    /// Always at a character boundary: it only ever steps over ASCII or over whole runs between ASCII bytes.
+struct Parser {
+    /// What was read of it may be changed, to ASCII or to characters moved as a whole: it stays as good UTF-8 as it was.
+    text: Vec<u8>,
+    /// Only ever steps over ASCII or over whole runs between ASCII bytes.
     at: usize,
 }
 
-impl<'a> Parser<'a> {
+impl Parser {
+    #[cold]
     fn error(&self, what: &'static str) -> FrameError {
         FrameError::Json { at: self.at, what }
     }
 
     fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.text.get(self.at).copied()
     }
 
     fn white_space(&mut self) {
@@ -181,50 +208,46 @@ impl<'a> Parser<'a> {
         Ok(true)
     }
 
-    /// The text up to the next quote or backslash, and whether it is a backslash; the cursor goes behind it.
-    fn plain_run(&mut self) -> Result<(&'a str, bool), FrameError> {
-        let start = self.at;
-        let rest = &self.text.as_bytes()[start..];
-        let Some(length) = memchr::memchr2(b'"', b'\\', rest) else {
+    /// Steps behind the next quote or backslash; its place, and whether it is a backslash.
+    fn plain_run(&mut self) -> Result<(usize, bool), FrameError> {
+        let Some(length) = scan::first_of(b'"', b'\\', &self.text[self.at..]) else {
             return Err(self.error("the string does not end"));
         };
-        self.at = start + length + 1;
-        Ok((&self.text[start..start + length], rest[length] == b'\\'))
+        let end = self.at + length;
+        self.at = end + 1;
+        Ok((end, self.text[end] == b'\\'))
     }
 
-    /// The string at the cursor; borrowed unless something in it is escaped.
-    fn string(&mut self) -> Result<Cow<'a, str>, FrameError> {
+    /// The string at the cursor: where its text is, now without escapes.
+    fn string(&mut self) -> Result<Range<usize>, FrameError> {
         self.expect(b'"')?;
-        let (mut run, mut escaped) = self.plain_run()?;
+        let start = self.at;
+        let (mut end, mut escaped) = self.plain_run()?;
         if !escaped {
-            return Ok(Cow::Borrowed(run));
+            return Ok(start..end);
         }
-        let mut out = String::new();
-        loop {
-            out.push_str(run);
-            if !escaped {
-                return Ok(Cow::Owned(out));
-            }
-            self.escape(&mut out)?;
-            (run, escaped) = self.plain_run()?;
+        while escaped {
+            // A character is never longer than its escape, so this stays behind the cursor.
+            let c = self.escape()?;
+            end += c.encode_utf8(&mut self.text[end..]).len();
+            let from = self.at;
+            let run_end;
+            (run_end, escaped) = self.plain_run()?;
+            self.text.copy_within(from..run_end, end);
+            end += run_end - from;
         }
+        // Nobody looks at what is left, but it must not be half of a character.
+        self.text[end..self.at - 1].fill(b' ');
+        Ok(start..end)
     }
 
-    /// Appends the string at the cursor to `out`.
-    fn string_into(&mut self, out: &mut String) -> Result<(), FrameError> {
-        self.expect(b'"')?;
-        loop {
-            let (run, escaped) = self.plain_run()?;
-            out.push_str(run);
-            if !escaped {
-                return Ok(());
-            }
-            self.escape(out)?;
-        }
-    }
-
-    fn escape(&mut self, out: &mut String) -> Result<(), FrameError> {
+    /// The character behind a backslash.
+    fn escape(&mut self) -> Result<char, FrameError> {
         let plain = match self.peek() {
+            Some(b'u') => {
+                self.at += 1;
+                return self.unicode();
+            }
             Some(b'n') => '\n',
             Some(b't') => '\t',
             Some(b'r') => '\r',
@@ -233,40 +256,37 @@ impl<'a> Parser<'a> {
             Some(b'v') => '\u{b}',
             Some(b'0') => '\0',
             Some(c @ (b'"' | b'\\' | b'/' | b'\'')) => char::from(c),
-            Some(b'u') => {
-                self.at += 1;
-                let unit = self.hex4()?;
-                let c = match unit {
-                    0xD800..=0xDBFF if self.text.as_bytes()[self.at..].starts_with(b"\\u") => {
-                        let rewind = self.at;
-                        self.at += 2;
-                        let low = self.hex4()?;
-                        if (0xDC00..=0xDFFF).contains(&low) {
-                            char::from_u32(0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00))
-                        } else {
-                            self.at = rewind;
-                            None
-                        }
-                    }
-                    _ => char::from_u32(unit),
-                };
-                // A lone surrogate is not a character: Java would write it as '?', the replacement mark says as much.
-                out.push(c.unwrap_or(char::REPLACEMENT_CHARACTER));
-                return Ok(());
-            }
             _ => return Err(self.error("unknown escape")),
         };
         self.at += 1;
-        out.push(plain);
-        Ok(())
+        Ok(plain)
+    }
+
+    /// The character whose code is at the cursor; of two surrogates both.
+    fn unicode(&mut self) -> Result<char, FrameError> {
+        let unit = self.hex4()?;
+        let c = match unit {
+            0xD800..=0xDBFF if self.text[self.at..].starts_with(b"\\u") => {
+                let rewind = self.at;
+                self.at += 2;
+                let low = self.hex4()?;
+                if (0xDC00..=0xDFFF).contains(&low) {
+                    char::from_u32(0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00))
+                } else {
+                    self.at = rewind;
+                    None
+                }
+            }
+            _ => char::from_u32(unit),
+        };
+        // A lone surrogate is not a character: Java would write it as '?', the replacement mark says as much.
+        Ok(c.unwrap_or(char::REPLACEMENT_CHARACTER))
     }
 
     fn hex4(&mut self) -> Result<u32, FrameError> {
-        let digits = self
-            .text
-            .as_bytes()
-            .get(self.at..self.at + 4)
-            .ok_or_else(|| self.error("a short \\u escape"))?;
+        let Some(digits) = self.text[self.at..].first_chunk::<4>() else {
+            return Err(self.error("a short \\u escape"));
+        };
         let mut unit = 0;
         for &d in digits {
             let value = char::from(d)
@@ -278,8 +298,8 @@ impl<'a> Parser<'a> {
         Ok(unit)
     }
 
-    /// The text of a number, `true`, `false` or `null`.
-    fn bare_word(&mut self) -> Result<&'a str, FrameError> {
+    /// A number, `true`, `false` or `null`.
+    fn bare_word(&mut self) -> Result<Range<usize>, FrameError> {
         self.white_space();
         let start = self.at;
         while matches!(
@@ -291,85 +311,78 @@ impl<'a> Parser<'a> {
         if start == self.at {
             Err(self.error("a value is wanted"))
         } else {
-            Ok(&self.text[start..self.at])
+            Ok(start..self.at)
         }
     }
 
-    /// Appends a value's text; false for null. Objects and arrays count as their JSON text.
-    fn text_into(&mut self, out: &mut String) -> Result<bool, FrameError> {
+    /// Where a value's text is; none for null. Objects and arrays count as their JSON text.
+    fn value(&mut self) -> Result<Option<Range<usize>>, FrameError> {
         self.white_space();
         match self.peek() {
-            Some(b'"') => self.string_into(out)?,
+            Some(b'"') => self.string().map(Some),
             Some(b'{' | b'[') => {
                 let start = self.at;
                 self.skip_value()?;
-                out.push_str(&self.text[start..self.at]);
+                Ok(Some(start..self.at))
             }
-            _ => match self.bare_word()? {
-                "null" => return Ok(false),
-                word => out.push_str(word),
-            },
+            _ => {
+                let word = self.bare_word()?;
+                Ok((self.text[word.clone()] != *b"null").then_some(word))
+            }
         }
-        Ok(true)
     }
 
     fn int(&mut self) -> Result<Option<i32>, FrameError> {
         self.white_space();
-        if self.peek() == Some(b'"') {
-            return self
-                .string()?
-                .trim()
-                .parse()
-                .map(Some)
-                .map_err(|_| self.error("a number is wanted"));
+        let quoted = self.peek() == Some(b'"');
+        let place = if quoted {
+            self.string()?
+        } else {
+            self.bare_word()?
+        };
+        let text = &self.text[place];
+        if text == b"null" && !quoted {
+            return Ok(None);
         }
-        match self.bare_word()? {
-            "null" => Ok(None),
-            word => word
-                .parse()
-                .map(Some)
-                .map_err(|_| self.error("a 32-bit number is wanted")),
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        match text.trim().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(self.error("a 32-bit number is wanted")),
         }
     }
 
     fn language(&mut self) -> Result<LanguageCode, FrameError> {
-        self.white_space();
-        let text = match self.peek() {
-            Some(b'"') => self.string()?,
-            Some(b'{' | b'[') => {
-                self.skip_value()?;
-                return Ok(LanguageCode::Other);
-            }
-            _ => Cow::Borrowed(self.bare_word()?),
+        let text = match self.value()? {
+            Some(place) => std::str::from_utf8(&self.text[place]).unwrap_or_default(),
+            None => "null",
         };
         Ok(match text.parse::<u8>() {
             Ok(ordinal) => LanguageCode::from_ordinal(ordinal),
-            Err(_) => LanguageCode::from_name(&text),
+            Err(_) => LanguageCode::from_name(text),
         })
     }
 
-    fn ext(&mut self) -> Result<ExtFields, FrameError> {
+    fn ext(&mut self) -> Result<Option<ExtBuilder>, FrameError> {
         self.white_space();
         if self.peek() != Some(b'{') {
             let word = self.bare_word()?;
-            return if word == "null" {
-                Ok(ExtFields::new())
+            return if self.text[word] == *b"null" {
+                Ok(None)
             } else {
                 Err(self.error("an object is wanted"))
             };
         }
         self.at += 1;
-        let mut ext = ExtBuilder::with_capacity(self.text.len() - self.at);
+        let mut ext = ExtBuilder::new();
         let mut first = true;
         while self.next_key(&mut first)? {
-            ext.add(|text| {
-                self.string_into(text)?;
-                let middle = text.len();
-                self.expect(b':')?;
-                Ok::<_, FrameError>(self.text_into(text)?.then_some(middle))
-            })?;
+            let key = self.string()?;
+            self.expect(b':')?;
+            if let Some(value) = self.value()? {
+                ext.add(&self.text, key, value)?;
+            }
         }
-        Ok(ext.finish())
+        Ok(Some(ext))
     }
 
     /// Steps over one value of any kind, without recursion.

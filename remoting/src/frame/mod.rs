@@ -12,12 +12,13 @@ mod binary;
 mod json;
 mod reader;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 pub use reader::{FrameReader, INITIAL_READ_BUFFER, MAX_READ_CHUNK};
 
-use crate::command::{RemotingCommand, SerializeType};
+use crate::command::{FLAG_RESPONSE, LanguageCode, RemotingCommand, SerializeType};
 use crate::ext::TooManyFields;
+use crate::version::CURRENT_VERSION;
 
 /// The largest frame accepted or sent, in bytes after the length field; the limit of stock peers.
 pub const MAX_FRAME_LENGTH: usize = 16 * 1024 * 1024;
@@ -62,11 +63,36 @@ impl From<TooManyFields> for FrameError {
     }
 }
 
+/// What a header says besides its extension fields.
+struct Head<'a> {
+    code: i32,
+    language: LanguageCode,
+    version: i32,
+    opaque: i32,
+    flag: i32,
+    remark: Option<&'a str>,
+}
+
+/// The value of an extension field that is about to be written.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    Text(&'a str),
+    /// Its digits.
+    Number(i64),
+}
+
+/// An answer without remark and body, with fields that differ: for what is answered so often that a [`RemotingCommand`],
+/// which can be looked into, costs too much.
+pub struct Answer<'a> {
+    pub code: i32,
+    pub fields: &'a [(&'static str, Value<'a>)],
+}
+
 /// Appends the whole frame, body included, to `out`.
 ///
 /// # Errors
 /// [`FrameError::TooLarge`] when the frame exceeds [`MAX_FRAME_LENGTH`]; `out` is then unchanged.
-pub fn encode(cmd: &RemotingCommand, out: &mut BytesMut) -> Result<(), FrameError> {
+pub fn encode(cmd: &RemotingCommand, out: &mut Vec<u8>) -> Result<(), FrameError> {
     encode_head(cmd, out)?;
     cmd.body
         .parts()
@@ -79,20 +105,60 @@ pub fn encode(cmd: &RemotingCommand, out: &mut BytesMut) -> Result<(), FrameErro
 ///
 /// # Errors
 /// As [`encode`].
-pub fn encode_head(cmd: &RemotingCommand, out: &mut BytesMut) -> Result<(), FrameError> {
+pub fn encode_head(cmd: &RemotingCommand, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let head = Head {
+        code: cmd.code,
+        language: cmd.language,
+        version: cmd.version,
+        opaque: cmd.opaque,
+        flag: cmd.flag,
+        remark: cmd.remark.as_deref(),
+    };
+    let fields = cmd.ext.iter().map(|(name, text)| (name, Value::Text(text)));
+    write(&head, fields, cmd.serialize, cmd.body.len(), out)
+}
+
+/// Appends an answer to the request with this opaque and serialize type.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn encode_answer(
+    answer: &Answer<'_>,
+    opaque: i32,
+    serialize: SerializeType,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
+    let head = Head {
+        code: answer.code,
+        language: LanguageCode::Java,
+        version: CURRENT_VERSION,
+        opaque,
+        flag: FLAG_RESPONSE,
+        remark: None,
+    };
+    write(&head, answer.fields.iter().copied(), serialize, 0, out)
+}
+
+fn write<'a>(
+    head: &Head<'_>,
+    fields: impl ExactSizeIterator<Item = (&'a str, Value<'a>)>,
+    serialize: SerializeType,
+    body: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; 8]);
-    match cmd.serialize {
-        SerializeType::Json => json::encode(cmd, out),
-        SerializeType::RocketMq => binary::encode(cmd, out),
+    match serialize {
+        SerializeType::Json => json::encode(head, fields, out),
+        SerializeType::RocketMq => binary::encode(head, fields, out),
     }
     let header = out.len() - start - 8;
-    let total = 4 + header + cmd.body.len();
+    let total = 4 + header + body;
     if total > MAX_FRAME_LENGTH {
         out.truncate(start);
         return Err(FrameError::TooLarge(total));
     }
-    let marked = (cmd.serialize as u32) << 24 | header as u32;
+    let marked = (serialize as u32) << 24 | header as u32;
     out[start..start + 4].copy_from_slice(&(total as u32).to_be_bytes());
     out[start + 4..start + 8].copy_from_slice(&marked.to_be_bytes());
     Ok(())

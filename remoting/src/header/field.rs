@@ -2,20 +2,20 @@
 
 use super::HeaderError;
 use crate::bytestr::ByteStr;
-use crate::ext::ExtFields;
+use crate::ext::{ExtFields, FieldsReader, Name};
 
 /// A type a header field may have.
 pub trait Field: Sized {
     /// Reads the field `name`; an absent one is an error when `required`, else the default.
-    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError>;
+    fn read(fields: &FieldsReader<'_>, name: Name, required: bool) -> Result<Self, HeaderError>;
 
     /// Sets the field, if it has a value.
     fn write(&self, ext: &mut ExtFields, name: &'static str);
 }
 
-fn absent<T: Default>(name: &'static str, required: bool) -> Result<T, HeaderError> {
+fn absent<T: Default>(name: Name, required: bool) -> Result<T, HeaderError> {
     if required {
-        Err(HeaderError::Missing(name))
+        Err(HeaderError::Missing(name.text()))
     } else {
         Ok(T::default())
     }
@@ -27,10 +27,10 @@ const SHOWN_VALUE: usize = 64;
 macro_rules! numbers {
     ($($ty:ty: $wanted:literal by $set:ident),*) => {$(
         impl Field for $ty {
-            fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
-                let Some(text) = ext.get(name) else { return absent(name, required) };
+            fn read(fields: &FieldsReader<'_>, name: Name, required: bool) -> Result<Self, HeaderError> {
+                let Some(text) = fields.get(name) else { return absent(name, required) };
                 text.trim().parse().map_err(|_| HeaderError::Mistyped {
-                    field: name,
+                    field: name.text(),
                     wanted: $wanted,
                     value: text.chars().take(SHOWN_VALUE).collect(),
                 })
@@ -51,8 +51,8 @@ numbers!(
 
 impl Field for bool {
     /// As Java: anything but "true", in any case, is false.
-    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
-        let Some(text) = ext.get(name) else {
+    fn read(fields: &FieldsReader<'_>, name: Name, required: bool) -> Result<Self, HeaderError> {
+        let Some(text) = fields.get(name) else {
             return absent(name, required);
         };
         Ok(text.trim().eq_ignore_ascii_case("true"))
@@ -64,8 +64,9 @@ impl Field for bool {
 }
 
 impl Field for ByteStr {
-    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
-        ext.get_shared(name)
+    fn read(fields: &FieldsReader<'_>, name: Name, required: bool) -> Result<Self, HeaderError> {
+        fields
+            .get_shared(name)
             .map_or_else(|| absent(name, required), Ok)
     }
 
@@ -75,8 +76,9 @@ impl Field for ByteStr {
 }
 
 impl Field for String {
-    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
-        ext.get(name)
+    fn read(fields: &FieldsReader<'_>, name: Name, required: bool) -> Result<Self, HeaderError> {
+        fields
+            .get(name)
             .map_or_else(|| absent(name, required), |v| Ok(v.to_owned()))
     }
 
@@ -86,9 +88,9 @@ impl Field for String {
 }
 
 impl<T: Field> Field for Option<T> {
-    fn read(ext: &ExtFields, name: &'static str, required: bool) -> Result<Self, HeaderError> {
-        if ext.contains(name) {
-            T::read(ext, name, true).map(Some)
+    fn read(fields: &FieldsReader<'_>, name: Name, required: bool) -> Result<Self, HeaderError> {
+        if fields.contains(name) {
+            T::read(fields, name, true).map(Some)
         } else {
             absent(name, required)
         }

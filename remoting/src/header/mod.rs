@@ -99,9 +99,10 @@ macro_rules! headers {
             const FIELDS: &'static [(&'static str, bool)] = &[$(($wire, $crate::required!($($required)?))),*];
 
             fn decode(ext: &$crate::ext::ExtFields) -> Result<Self, $crate::header::HeaderError> {
-                let _ = ext;
+                let fields = $crate::ext::FieldsReader::new(ext);
+                let _ = &fields;
                 Ok(Self {
-                    $($field: <$ty as $crate::header::Field>::read(ext, $wire, $crate::required!($($required)?))?,)*
+                    $($field: <$ty as $crate::header::Field>::read(&fields, const { $crate::ext::Name::new($wire) }, $crate::required!($($required)?))?,)*
                 })
             }
 

@@ -3,7 +3,7 @@
 use super::{Field, Header, HeaderError};
 use crate::bytestr::ByteStr;
 use crate::codes::request;
-use crate::ext::ExtFields;
+use crate::ext::{ExtFields, FieldsReader, Name};
 use crate::headers;
 
 /// One table for both forms of the send header: Rust field, type, long name, letter, required.
@@ -20,8 +20,9 @@ macro_rules! send_header {
 
         impl SendMessageRequestHeader {
             fn decode_letters(ext: &ExtFields) -> Result<Self, HeaderError> {
+                let fields = FieldsReader::new(ext);
                 Ok(Self {
-                    $($field: <$ty as Field>::read(ext, $letter, crate::required!($($required)?))?,)*
+                    $($field: <$ty as Field>::read(&fields, const { Name::new($letter) }, crate::required!($($required)?))?,)*
                 })
             }
 

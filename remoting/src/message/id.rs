@@ -10,25 +10,33 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[error("not an offset message id: {0:?}")]
 pub struct IdError(String);
 
-fn hex(bytes: impl IntoIterator<Item = u8>, out: &mut String) {
+/// Appends the digits of up to 16 bytes.
+fn hex(bytes: &[u8], out: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    for b in bytes {
-        out.push(char::from(DIGITS[usize::from(b >> 4)]));
-        out.push(char::from(DIGITS[usize::from(b & 15)]));
+    let mut text = [b'0'; 32];
+    for (pair, b) in text.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]];
     }
+    let text = &text[..2 * bytes.len().min(16)];
+    out.push_str(std::str::from_utf8(text).unwrap_or_default());
 }
 
 /// The id of the record at `physical_offset` of the broker at `host`: upper-case hex of address, port (4 bytes) and
 /// offset (8), 32 characters for IPv4 and 56 for IPv6.
 pub fn offset_msg_id(host: SocketAddr, physical_offset: i64) -> String {
     let mut id = String::with_capacity(56);
-    match host.ip() {
-        IpAddr::V4(ip) => hex(ip.octets(), &mut id),
-        IpAddr::V6(ip) => hex(ip.octets(), &mut id),
-    }
-    hex(u32::from(host.port()).to_be_bytes(), &mut id);
-    hex(physical_offset.to_be_bytes(), &mut id);
+    push_offset_msg_id(host, physical_offset, &mut id);
     id
+}
+
+/// Appends what [`offset_msg_id`] gives.
+pub fn push_offset_msg_id(host: SocketAddr, physical_offset: i64, out: &mut String) {
+    match host.ip() {
+        IpAddr::V4(ip) => hex(&ip.octets(), out),
+        IpAddr::V6(ip) => hex(&ip.octets(), out),
+    }
+    hex(&u32::from(host.port()).to_be_bytes(), out);
+    hex(&physical_offset.to_be_bytes(), out);
 }
 
 /// Host and physical offset of an offset message id; hex digits in either case.
@@ -71,9 +79,9 @@ pub fn unique_id() -> String {
         .map_or(0, |d| d.as_millis() as u64);
     let mut id = String::with_capacity(32);
     id.push_str(prefix);
-    hex((since_month_start(now) as u32).to_be_bytes(), &mut id);
+    hex(&(since_month_start(now) as u32).to_be_bytes(), &mut id);
     hex(
-        COUNTER.fetch_add(1, Ordering::Relaxed).to_be_bytes(),
+        &COUNTER.fetch_add(1, Ordering::Relaxed).to_be_bytes(),
         &mut id,
     );
     id
@@ -82,11 +90,11 @@ pub fn unique_id() -> String {
 fn process_prefix() -> String {
     use std::hash::{BuildHasher, RandomState};
     let mut prefix = String::with_capacity(20);
-    hex(local_ipv4().octets(), &mut prefix);
-    hex((std::process::id() as u16).to_be_bytes(), &mut prefix);
+    hex(&local_ipv4().octets(), &mut prefix);
+    hex(&(std::process::id() as u16).to_be_bytes(), &mut prefix);
     // In place of Java's class loader hash: tells two processes with the same short pid apart.
     hex(
-        (RandomState::new().hash_one(std::process::id()) as u32).to_be_bytes(),
+        &(RandomState::new().hash_one(std::process::id()) as u32).to_be_bytes(),
         &mut prefix,
     );
     prefix

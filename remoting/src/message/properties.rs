@@ -4,6 +4,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::scan;
+
 /// Between a name and its value.
 pub const NAME_VALUE_SEPARATOR: u8 = 1;
 /// After a value.
@@ -102,7 +104,7 @@ fn pieces(encoded: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(encoded);
     std::iter::from_fn(move || {
         let all = rest?;
-        let Some(end) = memchr::memchr(PROPERTY_SEPARATOR, all) else {
+        let Some(end) = scan::first(PROPERTY_SEPARATOR, all) else {
             return rest.take();
         };
         rest = Some(&all[end + 1..]);
@@ -112,7 +114,7 @@ fn pieces(encoded: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Name and value of a piece; both must be there.
 fn split(piece: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = memchr::memchr(NAME_VALUE_SEPARATOR, piece)?;
+    let at = scan::first(NAME_VALUE_SEPARATOR, piece)?;
     let (name, value) = (&piece[..at], &piece[at + 1..]);
     (!name.is_empty() && !value.is_empty()).then_some((name, value))
 }

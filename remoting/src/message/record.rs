@@ -11,7 +11,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::{body_crc, properties, sysflag};
 use crate::bytestr::ByteStr;
@@ -62,7 +62,7 @@ fn host_length(host: SocketAddr) -> usize {
     if host.is_ipv4() { 8 } else { 20 }
 }
 
-fn put_host(host: SocketAddr, out: &mut BytesMut) {
+fn put_host(host: SocketAddr, out: &mut impl BufMut) {
     match host.ip() {
         IpAddr::V4(ip) => out.put_slice(&ip.octets()),
         IpAddr::V6(ip) => out.put_slice(&ip.octets()),
@@ -90,7 +90,7 @@ impl NewMessage {
     ///
     /// # Errors
     /// Topic or properties longer than their length fields can say, or a body beyond 2 GiB; nothing is appended.
-    pub fn try_encode_into(&self, out: &mut BytesMut) -> Result<(), RecordError> {
+    pub fn try_encode_into(&self, out: &mut impl BufMut) -> Result<(), RecordError> {
         let bounded = [
             ("topic", self.topic.len(), MAX_TOPIC_LENGTH),
             ("properties", self.properties.len(), MAX_PROPERTIES_LENGTH),
@@ -102,7 +102,6 @@ impl NewMessage {
             }
         }
         let total = self.encoded_len();
-        out.reserve(total);
         let mut sys_flag = self.sys_flag & !(sysflag::BORN_HOST_V6 | sysflag::STORE_HOST_V6);
         if self.born_host.is_ipv6() {
             sys_flag |= sysflag::BORN_HOST_V6;
@@ -140,7 +139,7 @@ impl NewMessage {
     ///
     /// # Panics
     /// When topic or properties are longer than [`MAX_TOPIC_LENGTH`] or [`MAX_PROPERTIES_LENGTH`].
-    pub fn encode_into(&self, out: &mut BytesMut) {
+    pub fn encode_into(&self, out: &mut impl BufMut) {
         if let Err(e) = self.try_encode_into(out) {
             panic!("an unchecked message reached the log: {e}");
         }

@@ -1,7 +1,7 @@
 //! An entry before its place in the log is known. The propose loop copies messages into it once; `append` stamps
 //! that buffer in place and the same buffer is written, replicated and kept for readers.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{self, NewMessage};
 
@@ -45,7 +45,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Draft {
     kind: EntryKind,
-    buf: BytesMut,
+    buf: Vec<u8>,
     /// What moves queue offsets, in the order of the records.
     steps: Vec<Step>,
     records: u32,
@@ -70,7 +70,7 @@ impl Draft {
     }
 
     fn with_capacity(kind: EntryKind, capacity: usize) -> Self {
-        let mut buf = BytesMut::with_capacity(capacity.max(HEADER_LEN));
+        let mut buf = Vec::with_capacity(capacity.max(HEADER_LEN));
         buf.resize(HEADER_LEN, 0);
         Self {
             kind,
@@ -193,6 +193,6 @@ impl Draft {
             kind: self.kind,
         }
         .seal(&mut self.buf);
-        (header, self.buf.freeze(), placed)
+        (header, Bytes::from(self.buf), placed)
     }
 }

@@ -124,14 +124,14 @@ fn number(text: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
+
     use raftmq_remoting::frame::encode;
     use raftmq_remoting::{RemotingCommand, SerializeType};
 
     use super::*;
 
     fn frame(serialize: SerializeType, command: RemotingCommand) -> Vec<u8> {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let command = RemotingCommand {
             serialize,
             ..command

@@ -52,14 +52,19 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
     let done = pulls.all_done.notified();
     let measured = measure::measure(args, &shared, Duration::ZERO, done).await?;
     tasks.shutdown().await;
-    let Measured { time, total, spent } = measured;
+    let Measured {
+        time,
+        total,
+        spent,
+        slow_share,
+    } = measured;
     Ok(Report::from(Counted {
         mode: "consume",
         topic: args.topic.clone(),
         time,
         messages: total.consumed,
         bytes: total.bytes,
-        latency: total.pull.clone(),
+        slow_share,
         total,
         spent,
         with_servers: !args.pids.is_empty(),

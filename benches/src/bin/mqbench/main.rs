@@ -12,6 +12,7 @@ mod plan;
 mod probe;
 mod produce;
 mod puller;
+mod pulse;
 mod report;
 mod sender;
 mod slots;

@@ -22,6 +22,8 @@ pub struct Measured {
     pub time: Duration,
     pub total: Stats,
     pub spent: Spent,
+    /// Part of the time in which the processors were slow.
+    pub slow_share: f64,
 }
 
 /// Waits until lanes are connected, or until they have tried for long enough.
@@ -56,6 +58,7 @@ pub async fn measure(
     let (own_before, mut servers_before, began) =
         (own(), Usage::of_all(&args.pids), Instant::now());
     servers_before.rss = idle.rss;
+    let looks_before = shared.pulse.looks();
     if let Some(timeline) = &mut timeline {
         timeline.begin(servers_before.cpu);
     }
@@ -83,7 +86,10 @@ pub async fn measure(
             next += SECOND;
         }
     }
+    let looks = shared.pulse.looks();
+    let (looks, slow) = (looks.0 - looks_before.0, looks.1 - looks_before.1);
     Ok(Measured {
+        slow_share: slow as f64 / looks.max(1) as f64,
         time: began.elapsed(),
         total,
         spent: Spent {

@@ -46,14 +46,19 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
 
 /// The report of a run that sent.
 pub fn report(mode: &'static str, args: &Args, measured: Measured) -> Report {
-    let Measured { time, total, spent } = measured;
+    let Measured {
+        time,
+        total,
+        spent,
+        slow_share,
+    } = measured;
     Report::from(Counted {
         mode,
         topic: args.topic.clone(),
         time,
         messages: total.sent,
         bytes: total.sent * u64::from(args.size),
-        latency: total.send.clone(),
+        slow_share,
         total,
         spent,
         with_servers: !args.pids.is_empty(),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Context;
 
-use bytes::BytesMut;
 use memchr::memmem;
 use raftmq_benches::BenchError;
 use raftmq_remoting::frame::encode_head;
@@ -19,7 +18,7 @@ use super::lane::Talk;
 use super::link::Outbox;
 use super::slots::FIRST_OPAQUE;
 use super::stamp;
-use super::stats::{Shared, Stats, record};
+use super::stats::{Shared, Stats};
 use super::template::decimal;
 
 /// Digits of an offset.
@@ -88,7 +87,7 @@ impl Pulls {
             .with_ext("bname", &queue.broker_name);
         command.serialize = self.serialize;
         command.opaque = FIRST_OPAQUE;
-        let mut request = BytesMut::new();
+        let mut request = Vec::new();
         let wrong = |e: &dyn std::fmt::Display| BenchError::Usage(format!("pulls: {e}"));
         encode_head(&command, &mut request).map_err(|e| wrong(&e))?;
         let behind = |needle: &[u8]| {
@@ -136,12 +135,13 @@ impl Puller {
 
     /// Counts the messages of a pull.
     fn count(&self, records: &[u8], now: u64, stats: &mut Stats) {
+        let steady = self.shared.pulse.is_steady(now);
         let mut count = |body: &[u8]| {
             stats.consumed += 1;
             stats.bytes += body.len() as u64;
             if let Some(due_us) = stamp::read(body, self.shared.run_id) {
                 let taken = now.saturating_sub(due_us * 1000);
-                record(&mut stats.end_to_end, taken, 1);
+                stats.end_to_end.record(taken, 1, steady);
             }
         };
         if !self.pulls.verify {
@@ -184,7 +184,8 @@ impl Talk for Puller {
         let good = match answer.code {
             response_code::SUCCESS => {
                 stats.pulls += 1;
-                record(&mut stats.pull, now.saturating_sub(began), 1);
+                let steady = self.shared.pulse.is_steady(now);
+                stats.pull.record(now.saturating_sub(began), 1, steady);
                 self.count(answer.body, now, stats);
                 next.is_some()
             }

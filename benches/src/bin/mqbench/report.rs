@@ -72,9 +72,16 @@ pub struct Report {
     pub megabytes_per_second: f64,
     /// Of a send, or of a pull.
     pub latency_us: Latency,
+    /// The same while the processors kept their speed.
+    pub steady_latency_us: Latency,
     /// From when a message was due until a consumer had it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_to_end_us: Option<Latency>,
+    /// The same while the processors kept their speed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steady_end_to_end_us: Option<Latency>,
+    /// Part of the time, from 0 to 1, in which the processors were slower than half their usual speed.
+    pub machine_slow_share: f64,
     /// By all groups together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consumed_per_second: Option<f64>,
@@ -97,10 +104,9 @@ pub struct Counted {
     pub time: Duration,
     pub messages: u64,
     pub bytes: u64,
-    /// Of a send, or of a pull.
-    pub latency: Histogram<u64>,
     pub total: Stats,
     pub spent: Spent,
+    pub slow_share: f64,
     /// Whether there are `--pids`.
     pub with_servers: bool,
 }
@@ -111,6 +117,11 @@ impl From<Counted> for Report {
         let each = |time: Duration| time.as_secs_f64() * 1e6 / (c.messages.max(1) as f64);
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let pulled = c.mode != "produce";
+        let times = match c.mode {
+            "consume" => &c.total.pull,
+            _ => &c.total.send,
+        };
+        let end_to_end = (c.mode == "end-to-end").then_some(&c.total.end_to_end);
         let (before, after) = (c.spent.servers_before, c.spent.servers_after);
         Self {
             mode: c.mode,
@@ -118,8 +129,11 @@ impl From<Counted> for Report {
             messages: c.messages,
             messages_per_second: c.messages as f64 / seconds,
             megabytes_per_second: c.bytes as f64 / 1e6 / seconds,
-            latency_us: (&c.latency).into(),
-            end_to_end_us: (c.mode == "end-to-end").then(|| (&c.total.end_to_end).into()),
+            latency_us: (&times.all).into(),
+            steady_latency_us: (&times.steady).into(),
+            end_to_end_us: end_to_end.map(|t| (&t.all).into()),
+            steady_end_to_end_us: end_to_end.map(|t| (&t.steady).into()),
+            machine_slow_share: c.slow_share,
             consumed_per_second: pulled.then(|| c.total.consumed as f64 / seconds),
             pulls_per_second: pulled.then(|| c.total.pulls as f64 / seconds),
             servers: c.with_servers.then(|| Servers {
@@ -164,6 +178,17 @@ impl fmt::Display for Report {
         tell("latency", &self.latency_us)?;
         if let Some(end_to_end) = &self.end_to_end_us {
             tell("end to end", end_to_end)?;
+        }
+        if self.machine_slow_share > 0.0 {
+            tell(
+                "while the machine was steady, latency",
+                &self.steady_latency_us,
+            )?;
+            if let Some(end_to_end) = &self.steady_end_to_end_us {
+                tell("while the machine was steady, end to end", end_to_end)?;
+            }
+            let percent = self.machine_slow_share * 100.0;
+            writeln!(f, "the processors were slow {percent:.1} % of the time")?;
         }
         if let (Some(consumed), Some(pulls)) = (self.consumed_per_second, self.pulls_per_second) {
             writeln!(f, "{consumed:.0} consumed a second, with {pulls:.0} pulls")?;

@@ -14,7 +14,7 @@ use super::answer::Answer;
 use super::lane::Talk;
 use super::link::Outbox;
 use super::slots::{FIRST_OPAQUE, Slots};
-use super::stats::{Shared, Stats, record};
+use super::stats::{Shared, Stats};
 use super::template::{MILLIS_DIGITS, Template, Values, decimal};
 
 /// Bits of a message's number that a lane counts with; those above are the lane's.
@@ -149,7 +149,10 @@ impl Talk for Sender {
         }
         let messages = self.requests.batch.into();
         stats.sent += messages;
-        record(&mut stats.send, now.saturating_sub(began), messages);
+        let steady = self.shared.pulse.is_steady(now);
+        stats
+            .send
+            .record(now.saturating_sub(began), messages, steady);
         match self.due {
             Some(_) => self.land(1),
             None => self.idle += 1,
@@ -184,10 +187,13 @@ impl Talk for Sender {
         }
         let (now, messages) = (self.shared.now(), self.requests.batch.into());
         self.land(self.unwritten.len());
+        let steady = self.shared.pulse.is_steady(now);
         let mut stats = self.shared.stats.lock();
         for began in self.unwritten.drain(..) {
             stats.sent += messages;
-            record(&mut stats.send, now.saturating_sub(began), messages);
+            stats
+                .send
+                .record(now.saturating_sub(began), messages, steady);
         }
     }
 

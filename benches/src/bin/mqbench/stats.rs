@@ -2,13 +2,51 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+use super::pulse::Pulse;
 use super::report::{MAX_MICROS, histogram};
+
+/// Times of one kind, µs.
+pub struct Times {
+    pub all: Histogram<u64>,
+    /// Those taken while the processors kept their speed, see [`Pulse`].
+    pub steady: Histogram<u64>,
+}
+
+impl Times {
+    fn new() -> Self {
+        Self {
+            all: histogram(),
+            steady: histogram(),
+        }
+    }
+
+    /// Records `count` times of so many ns, cut to what a histogram holds.
+    pub fn record(&mut self, ns: u64, count: u64, steady: bool) {
+        let micros = (ns / 1000).clamp(1, MAX_MICROS);
+        self.all.saturating_record_n(micros, count);
+        if steady {
+            self.steady.saturating_record_n(micros, count);
+        }
+    }
+
+    fn drain_into(&mut self, total: &mut Self) {
+        for (from, to) in [
+            (&mut self.all, &mut total.all),
+            (&mut self.steady, &mut total.steady),
+        ] {
+            // They have the same bounds.
+            let _ = to.add(&*from);
+            from.reset();
+        }
+    }
+}
 
 /// Counts since some moment.
 pub struct Stats {
@@ -20,11 +58,11 @@ pub struct Stats {
     /// Pulls that brought messages.
     pub pulls: u64,
     /// Of messages, µs from when they were due.
-    pub send: Histogram<u64>,
+    pub send: Times,
     /// Of pulls that brought messages, µs.
-    pub pull: Histogram<u64>,
+    pub pull: Times,
     /// Of messages, µs from when they were due until they arrived.
-    pub end_to_end: Histogram<u64>,
+    pub end_to_end: Times,
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -35,9 +73,9 @@ impl Stats {
             consumed: 0,
             bytes: 0,
             pulls: 0,
-            send: histogram(),
-            pull: histogram(),
-            end_to_end: histogram(),
+            send: Times::new(),
+            pull: Times::new(),
+            end_to_end: Times::new(),
             errors: BTreeMap::new(),
         }
     }
@@ -58,27 +96,16 @@ impl Stats {
         for (what, times) in std::mem::take(&mut self.errors) {
             *total.errors.entry(what).or_default() += times;
         }
-        let histograms = [
-            (&mut self.send, &mut total.send),
-            (&mut self.pull, &mut total.pull),
-            (&mut self.end_to_end, &mut total.end_to_end),
-        ];
-        for (from, to) in histograms {
-            // They have the same bounds.
-            let _ = to.add(&*from);
-            from.reset();
-        }
+        self.send.drain_into(&mut total.send);
+        self.pull.drain_into(&mut total.pull);
+        self.end_to_end.drain_into(&mut total.end_to_end);
     }
-}
-
-/// Records `count` times of so many ns, cut to what the histogram holds.
-pub fn record(histogram: &mut Histogram<u64>, ns: u64, count: u64) {
-    histogram.saturating_record_n((ns / 1000).clamp(1, MAX_MICROS), count);
 }
 
 /// One run.
 pub struct Shared {
     epoch: Instant,
+    pub pulse: Arc<Pulse>,
     /// In the messages of this run.
     pub run_id: u64,
     /// Since somebody last took them.
@@ -95,8 +122,10 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(timeout: Duration) -> Self {
+        let epoch = Instant::now();
         Self {
-            epoch: Instant::now(),
+            pulse: Pulse::start(move || nanos_since(epoch)),
+            epoch,
             run_id: RandomState::new().hash_one(std::process::id()),
             stats: Mutex::new(Stats::new()),
             stop: AtomicBool::new(false),
@@ -108,6 +137,10 @@ impl Shared {
 
     /// ns since the run began.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanos_since(self.epoch)
     }
+}
+
+fn nanos_since(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

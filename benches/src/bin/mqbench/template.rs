@@ -1,6 +1,6 @@
 //! Send requests, encoded once: what differs from one to the next has a fixed place and a fixed width, and is written over.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use memchr::memmem;
 use raftmq_benches::BenchError;
 use raftmq_remoting::frame::encode_head;
@@ -139,7 +139,7 @@ impl Template {
             command.mark_oneway();
         }
         header.encode_v2(&mut command.ext);
-        let mut head = BytesMut::new();
+        let mut head = Vec::new();
         encode_head(&command, &mut head).map_err(|e| too_long(&e))?;
         let body_at = head.len();
         head.extend_from_slice(&body[..body.len() - shape.tail().len()]);

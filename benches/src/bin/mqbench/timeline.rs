@@ -83,10 +83,10 @@ impl Timeline {
         }
         let usage = Usage::of_all(pids);
         let rate = |count: u64| (count as f64 / time.as_secs_f64()).round();
-        let of = if stats.send.is_empty() {
-            &stats.pull
+        let of = if stats.send.all.is_empty() {
+            &stats.pull.all
         } else {
-            &stats.send
+            &stats.send.all
         };
         let some = |h: &Histogram<u64>, q| (!h.is_empty()).then(|| h.value_at_quantile(q));
         let now = SystemTime::now()
@@ -100,8 +100,8 @@ impl Timeline {
             p50_us: of.value_at_quantile(0.5),
             p99_us: of.value_at_quantile(0.99),
             max_us: of.max(),
-            end_to_end_p50_us: some(&stats.end_to_end, 0.5),
-            end_to_end_p99_us: some(&stats.end_to_end, 0.99),
+            end_to_end_p50_us: some(&stats.end_to_end.all, 0.5),
+            end_to_end_p99_us: some(&stats.end_to_end.all, 0.99),
             errors: stats.errors.values().sum(),
             // A server that ended takes its time with it.
             servers_cpu_us: usage.cpu.saturating_sub(self.cpu).as_micros() as u64,

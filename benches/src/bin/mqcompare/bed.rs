@@ -21,7 +21,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 /// How often the end of a program is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// After a case may go on: replicated ones elect a leader again.
-const SETTLE: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(500);
 /// From a replica's port for the others to the one it listens on behind a relay.
 const BEHIND_RELAY: u16 = 50;
 /// Distance of the ports of two cases.

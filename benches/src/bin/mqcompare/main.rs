@@ -53,7 +53,7 @@ struct Args {
     seconds: Option<u64>,
 
     /// How long a Java broker is loaded before it is measured, s.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     first_load: u64,
 
     /// The same for ours, s.
@@ -169,7 +169,7 @@ fn list(full: bool, groups: &[Group]) {
         let names: &[_] = match group {
             Group::Start => &[matrix::START],
             Group::Backlog => &[matrix::WARM, matrix::BEHIND, matrix::COLD],
-            Group::Floor => &[matrix::FLOOR],
+            Group::Floor => &[matrix::FLOOR, matrix::FLOOR_MANY],
             Group::Flush => &[matrix::FDATASYNC],
             _ => &[],
         };

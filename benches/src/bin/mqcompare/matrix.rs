@@ -98,6 +98,9 @@ pub enum Metric {
     P99,
     EndToEnd50,
     EndToEnd99,
+    /// While the processors kept their speed.
+    SteadyP99,
+    SteadyEndToEnd99,
     Cpu,
     LoadedMemory,
     IdleMemory,
@@ -122,6 +125,18 @@ impl Metric {
             Self::P99 => ("p99, ms", "/latency_us/p99", 1e-3, true),
             Self::EndToEnd50 => ("end to end p50, ms", "/end_to_end_us/p50", 1e-3, true),
             Self::EndToEnd99 => ("end to end p99, ms", "/end_to_end_us/p99", 1e-3, true),
+            Self::SteadyP99 => (
+                "p99, ms, machine steady",
+                "/steady_latency_us/p99",
+                1e-3,
+                true,
+            ),
+            Self::SteadyEndToEnd99 => (
+                "end to end p99, ms, machine steady",
+                "/steady_end_to_end_us/p99",
+                1e-3,
+                true,
+            ),
             Self::Cpu => (
                 "CPU a message, µs",
                 "/servers/cpu_us_per_message",
@@ -160,6 +175,7 @@ pub const WARM: &str = "drain, warm";
 pub const COLD: &str = "drain, cold";
 pub const BEHIND: &str = "1 KiB, 64 in flight, with a backlog";
 pub const FLOOR: &str = "1 KiB, 4 × 64 in flight, beside the bare server";
+pub const FLOOR_MANY: &str = "1 KiB, 1000 × 1 in flight, beside the bare server";
 pub const FDATASYNC: &str = "fdatasync of 64 KiB";
 const DELAYED: &str = "1 KiB, 4096 in flight, 2 ms between replicas";
 /// Subjects that are no cases.
@@ -321,11 +337,11 @@ fn target(metric: Metric, pair: (Case, Case)) -> f64 {
         ((Case::Raftmq3Sync, Case::Raftmq3Async), Sends | Consumed) => 0.8,
         ((Case::Raftmq3Sync, Case::Raftmq3Async), _) => 0.5,
         (_, Consumed) => 3.0,
-        (_, EndToEnd99 | LoadedMemory | IdleMemory) => 5.0,
+        (_, EndToEnd99 | SteadyEndToEnd99 | LoadedMemory | IdleMemory) => 5.0,
         ((Case::Raftmq3Sync, Case::JavaDledger), Sends) => 10.0,
-        ((Case::Raftmq3Sync, Case::JavaDledger), P99) => 5.0,
+        ((Case::Raftmq3Sync, Case::JavaDledger), P99 | SteadyP99) => 5.0,
         ((Case::Raftmq1, Case::JavaAsync), Sends) => 3.0,
-        ((Case::Raftmq1, Case::JavaAsync), P99 | Cpu) => 5.0,
+        ((Case::Raftmq1, Case::JavaAsync), P99 | SteadyP99 | Cpu) => 5.0,
         ((Case::Raftmq3Sync, Case::JavaAsync), Sends) => 2.0,
         _ => 1.0,
     }
@@ -370,7 +386,10 @@ pub fn rows(full: bool) -> Vec<Row> {
     ));
     let flushed = send_name(Flush::Sync, "1 KiB", 1024);
     rows.push(kept(&flushed, three, (&deep, three), 0.5));
-    rows.push(kept(FLOOR, one, (FLOOR, BARE), 0.5));
+    for work in [FLOOR, FLOOR_MANY] {
+        rows.push(kept(work, one, (work, BARE), 0.5));
+    }
+    rows.push(kept(FLOOR_MANY, BARE, (FLOOR, BARE), 0.8));
     for subject in [one, three] {
         rows.push(row(
             Metric::P50,
@@ -406,17 +425,24 @@ pub fn rows(full: bool) -> Vec<Row> {
 
 fn metrics(work: &Work) -> &'static [Metric] {
     match (work.pace, work.group) {
-        (Pace::Share(_) | Pace::Rate(_), _) if work.flags.is_empty() => &[Metric::P50, Metric::P99],
-        (Pace::Share(_) | Pace::Rate(_), _) => &[Metric::EndToEnd50, Metric::EndToEnd99],
+        (Pace::Share(_) | Pace::Rate(_), _) if work.flags.is_empty() => {
+            &[Metric::P50, Metric::P99, Metric::SteadyP99]
+        }
+        (Pace::Share(_) | Pace::Rate(_), _) => &[
+            Metric::EndToEnd50,
+            Metric::EndToEnd99,
+            Metric::SteadyEndToEnd99,
+        ],
         (_, Group::Latency) => &[Metric::Consumed, Metric::EndToEnd50],
         (_, Group::Send) => &[
             Metric::Sends,
             Metric::P99,
+            Metric::SteadyP99,
             Metric::Cpu,
             Metric::LoadedMemory,
         ],
         _ if work.name.ends_with(" 1 in flight") => &[Metric::P50, Metric::P99],
-        (_, Group::Depth) => &[Metric::Sends, Metric::P99, Metric::Cpu],
+        (_, Group::Depth) => &[Metric::Sends, Metric::P99, Metric::SteadyP99, Metric::Cpu],
         _ => &[Metric::Sends],
     }
 }

@@ -96,7 +96,12 @@ impl Run<'_> {
 
     /// Every case alone: started, left alone, watched, ended.
     async fn starts(&mut self) -> Result<(), BenchError> {
-        for round in 1..=self.plan.rounds {
+        // What is started and watched does not depend much on the moment.
+        let rounds = match self.plan.full {
+            true => self.plan.rounds,
+            false => self.plan.rounds.min(2),
+        };
+        for round in 1..=rounds {
             for case in matrix::own_cases(Group::Start, self.plan.full) {
                 let mut bed = Bed::new(self.places, Flush::Async);
                 let measured = start_and_idle(&mut bed, case).await;
@@ -221,8 +226,11 @@ impl Run<'_> {
         let case = Case::Raftmq1;
         bed.end_others(&[case]);
         bed.start_warm(case).await?;
-        // Few connections, much in flight: what the server costs, not what the network does.
-        let load = ["-c", "4", "-w", "256"].map(str::to_owned);
+        // Few connections with much in flight show what the server costs, many with little what the network does.
+        let loads = [
+            (matrix::FLOOR, ["-c", "4", "-w", "256"]),
+            (matrix::FLOOR_MANY, ["-c", "1000", "-w", "1000"]),
+        ];
         let port = self.places.port.map_or(19_990, |p| p.saturating_add(700));
         let addr = format!("127.0.0.1:{port}");
         let file = self.places.work.join("floor");
@@ -248,23 +256,23 @@ impl Run<'_> {
         };
         tokio::time::sleep(Duration::from_millis(500)).await;
         for round in 1..=self.plan.rounds {
-            bed.make_room(case).await?;
-            let measured = self.mqbench(bed, case, 1024, &load).await;
-            self.note(Group::Floor, matrix::FLOOR, case.name(), round, measured)?;
-            let mut flags = ["--raw-addr", &addr, "--json", "-s", "1024", "--pids"]
-                .map(str::to_owned)
-                .to_vec();
-            flags.push(bare.pid().unwrap_or_default().to_string());
-            flags.extend(load.clone());
-            flags.extend(["--seconds".to_owned(), self.plan.seconds.to_string()]);
-            flags.extend(["--warm-up".to_owned(), self.plan.warm_up.to_string()]);
-            let limit = Duration::from_secs(self.plan.seconds + self.plan.warm_up) + ASIDE;
-            let measured = self
-                .places
-                .tool("mqbench", &flags, limit)
-                .await
-                .map(with_share);
-            self.note(Group::Floor, matrix::FLOOR, matrix::BARE, round, measured)?;
+            for (work, load) in loads {
+                let load = load.map(str::to_owned);
+                bed.make_room(case).await?;
+                let measured = self.mqbench(bed, case, 1024, &load).await;
+                self.note(Group::Floor, work, case.name(), round, measured)?;
+                let mut flags = ["--raw-addr", &addr, "--json", "-s", "1024", "--pids"]
+                    .map(str::to_owned)
+                    .to_vec();
+                flags.push(bare.pid().unwrap_or_default().to_string());
+                flags.extend(load);
+                flags.extend(["--seconds".to_owned(), self.plan.seconds.to_string()]);
+                flags.extend(["--warm-up".to_owned(), self.plan.warm_up.to_string()]);
+                let limit = Duration::from_secs(self.plan.seconds + self.plan.warm_up) + ASIDE;
+                let tool = self.places.tool("mqbench", &flags, limit).await;
+                let measured = tool.map(with_share);
+                self.note(Group::Floor, work, matrix::BARE, round, measured)?;
+            }
         }
         bare.kill();
         let _ = std::fs::remove_file(file);
