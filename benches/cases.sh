@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by omb, java-programs and rust-peer: one cluster at a time for clients that are not ours. Needs $HERE (this folder), scripts/env.sh,
+# Sourced by omb, java-programs, rust-peer and profile: one cluster at a time for clients that are not ours. Needs $HERE (this folder), scripts/env.sh,
 # interop/lib.sh and $cases (names, separated by commas); builds and fetches what they need, makes the folder $WORK.
 # shellcheck source=java-peer/servers.sh
 . "$HERE/java-peer/servers.sh"

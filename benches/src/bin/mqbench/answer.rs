@@ -9,6 +9,8 @@ const RESPONSE: i64 = 1;
 /// Where a binary header has its opaque and its flag.
 const BINARY_OPAQUE: usize = 5;
 const BINARY_FLAG: usize = 9;
+/// Characters of a remark that are told.
+const SHOWN_REMARK: usize = 120;
 
 /// One answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +20,21 @@ pub struct Answer<'a> {
     /// Of a pull: where to go on.
     pub next_offset: Option<i64>,
     pub body: &'a [u8],
+    frame: &'a [u8],
+}
+
+impl Answer<'_> {
+    /// Code and remark, for who looks at what went wrong.
+    pub fn what(&self) -> String {
+        let command = decode_frame(Bytes::copy_from_slice(self.frame)).ok();
+        match command.and_then(|c| c.remark) {
+            Some(remark) => {
+                let remark: String = remark.chars().take(SHOWN_REMARK).collect();
+                format!("code {}, {remark}", self.code)
+            }
+            None => format!("code {}", self.code),
+        }
+    }
 }
 
 /// Reads answers.
@@ -52,14 +69,14 @@ impl Reader {
         let length = u32::from_be_bytes([0, length[0], length[1], length[2]]) as usize;
         let (header, body) = rest.split_at_checked(length)?;
         let found = match serialize {
-            0 => self.json(header, body),
-            1 => self.binary(header, body),
+            0 => self.json(header, body, frame),
+            1 => self.binary(header, body, frame),
             _ => None,
         };
         found.or_else(|| self.decoded(frame, body))
     }
 
-    fn json<'a>(&self, header: &[u8], body: &'a [u8]) -> Option<Answer<'a>> {
+    fn json<'a>(&self, header: &[u8], body: &'a [u8], frame: &'a [u8]) -> Option<Answer<'a>> {
         let after = |finder: &Finder<'_>| {
             let at = finder.find(header)? + finder.needle().len();
             number(&header[at..])
@@ -72,10 +89,11 @@ impl Reader {
             opaque: after(&self.opaque)?.try_into().ok()?,
             next_offset: self.pulls.then(|| after(&self.next_offset)).flatten(),
             body,
+            frame,
         })
     }
 
-    fn binary<'a>(&self, header: &[u8], body: &'a [u8]) -> Option<Answer<'a>> {
+    fn binary<'a>(&self, header: &[u8], body: &'a [u8], frame: &'a [u8]) -> Option<Answer<'a>> {
         let int = |at: usize| Some(i32::from_be_bytes(*header.get(at..)?.first_chunk()?));
         if i64::from(int(BINARY_FLAG)?) & RESPONSE == 0 {
             return None;
@@ -91,10 +109,11 @@ impl Reader {
             opaque: int(BINARY_OPAQUE)?,
             next_offset: self.pulls.then(next_offset).flatten(),
             body,
+            frame,
         })
     }
 
-    fn decoded<'a>(&self, frame: &[u8], body: &'a [u8]) -> Option<Answer<'a>> {
+    fn decoded<'a>(&self, frame: &'a [u8], body: &'a [u8]) -> Option<Answer<'a>> {
         let command = decode_frame(Bytes::copy_from_slice(frame)).ok()?;
         command.is_response().then(|| Answer {
             code: command.code,
@@ -104,6 +123,7 @@ impl Reader {
                 .get("nextBeginOffset")
                 .and_then(|offset| offset.parse().ok()),
             body,
+            frame,
         })
     }
 }
@@ -124,7 +144,6 @@ fn number(text: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-
     use raftmq_remoting::frame::encode;
     use raftmq_remoting::{RemotingCommand, SerializeType};
 
@@ -149,13 +168,15 @@ mod tests {
                 .with_ext("nextBeginOffset", "-77")
                 .with_body("body");
             command.opaque = 1_234_567_890;
+            let frame = frame(serialize, command);
             let wanted = |next_offset| Answer {
                 code: 21,
                 opaque: 1_234_567_890,
                 next_offset,
                 body: b"body",
+                frame: &frame,
             };
-            let frame = frame(serialize, command);
+            assert_eq!(wanted(None).what(), "code 21, \"code\":5,\"opaque\":6 }");
             assert_eq!(Reader::new(true).read(&frame), Some(wanted(Some(-77))));
             assert_eq!(Reader::new(false).read(&frame), Some(wanted(None)));
         }

@@ -195,7 +195,7 @@ impl Talk for Puller {
             _ => false,
         };
         if !good {
-            stats.error(&format!("code {}", answer.code), 1);
+            stats.error(&answer.what(), 1);
             self.failed.push(number);
         } else if end.is_none_or(|end| offset < end) {
             self.ready.push(number);

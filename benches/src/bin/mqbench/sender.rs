@@ -145,7 +145,7 @@ impl Talk for Sender {
             return;
         };
         if answer.code != response_code::SUCCESS {
-            return self.fail(&format!("code {}", answer.code), 1, stats);
+            return self.fail(&answer.what(), 1, stats);
         }
         let messages = self.requests.batch.into();
         stats.sent += messages;

@@ -12,6 +12,9 @@ use parking_lot::Mutex;
 use super::pulse::Pulse;
 use super::report::{MAX_MICROS, histogram};
 
+/// Errors that are told apart.
+const KINDS_OF_ERRORS: usize = 32;
+
 /// Times of one kind, µs.
 pub struct Times {
     pub all: Histogram<u64>,
@@ -83,6 +86,8 @@ impl Stats {
     /// So many more errors of a kind.
     pub fn error(&mut self, what: &str, times: u64) {
         if times > 0 {
+            let known = self.errors.contains_key(what) || self.errors.len() < KINDS_OF_ERRORS;
+            let what = if known { what } else { "others" };
             *self.errors.entry(what.to_owned()).or_default() += times;
         }
     }
