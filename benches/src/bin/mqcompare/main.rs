@@ -53,11 +53,11 @@ struct Args {
     seconds: Option<u64>,
 
     /// How long a Java broker is loaded before it is measured, s.
-    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=600))]
     first_load: u64,
 
     /// The same for ours, s.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     own_first_load: u64,
 
     /// Shows groups, works and cases, and ends.
