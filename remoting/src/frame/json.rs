@@ -409,7 +409,9 @@ impl Parser {
                     continue;
                 }
                 Some(b'"') => self.skip_string()?,
-                Some(_) => drop(self.bare_word()?),
+                Some(_) => {
+                    self.bare_word()?;
+                }
             }
             if depth == 0 {
                 return Ok(());
