@@ -180,6 +180,7 @@ mod tests {
 
     use super::*;
     use crate::command::Body;
+    use crate::frame::Value;
 
     /// Takes a few bytes at a time.
     struct Trickle(Vec<u8>, usize);
@@ -235,6 +236,34 @@ mod tests {
             assert_eq!(io.0, wanted);
             batch.clear();
             assert!(batch.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_written_as_the_command_it_stands_for() {
+        let fields = [
+            ("msgId", Value::Text("7F\"\u{1}\n")),
+            ("queueOffset", Value::Number(-9_000_000_000)),
+        ];
+        for serialize in [SerializeType::Json, SerializeType::RocketMq] {
+            let (mut batch, mut wanted) = (Batch::default(), Vec::new());
+            let answer = Answer {
+                code: 12,
+                fields: &fields,
+            };
+            batch.push_answer(&answer, 77, serialize).unwrap();
+            let command = RemotingCommand {
+                opaque: 77,
+                serialize,
+                ..RemotingCommand::response(12)
+            };
+            let command = command
+                .with_ext("msgId", "7F\"\u{1}\n")
+                .with_ext("queueOffset", "-9000000000");
+            frame::encode(&command, &mut wanted).unwrap();
+            let mut io = Trickle(Vec::new(), usize::MAX);
+            batch.write_to(&mut io, || ()).await.unwrap();
+            assert_eq!(io.0, wanted);
         }
     }
 
