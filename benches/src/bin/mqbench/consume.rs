@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 
 use super::Args;
 use super::lane::Lane;
-use super::measure::{self, Measured};
+use super::measure;
 use super::plan::{self, Plan, for_each};
-use super::produce::serialize;
+use super::produce::{self, serialize};
 use super::puller::{HOLD_MS, MAX_QUEUES, Puller, Pulls};
-use super::report::{Counted, Report};
+use super::report::Report;
 use super::stats::Shared;
 
 /// Drains the topics, or as much of them as there is time for.
@@ -52,23 +52,7 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
     let done = pulls.all_done.notified();
     let measured = measure::measure(args, &shared, Duration::ZERO, done).await?;
     tasks.shutdown().await;
-    let Measured {
-        time,
-        total,
-        spent,
-        slow_share,
-    } = measured;
-    Ok(Report::from(Counted {
-        mode: "consume",
-        topic: args.topic.clone(),
-        time,
-        messages: total.consumed,
-        bytes: total.bytes,
-        slow_share,
-        total,
-        spent,
-        with_servers: !args.pids.is_empty(),
-    }))
+    Ok(produce::report("consume", args, measured))
 }
 
 /// What the pulls of this run are like; `left` queues have an end.

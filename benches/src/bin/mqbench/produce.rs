@@ -44,7 +44,7 @@ pub async fn run(args: &Args) -> Result<Report, BenchError> {
     Ok(report("produce", args, measured))
 }
 
-/// The report of a run that sent.
+/// The report of a run: of what was sent, or in mode "consume" of what was consumed.
 pub fn report(mode: &'static str, args: &Args, measured: Measured) -> Report {
     let Measured {
         time,
@@ -52,12 +52,16 @@ pub fn report(mode: &'static str, args: &Args, measured: Measured) -> Report {
         spent,
         slow_share,
     } = measured;
+    let (messages, bytes) = match mode {
+        "consume" => (total.consumed, total.bytes),
+        _ => (total.sent, total.sent * u64::from(args.size)),
+    };
     Report::from(Counted {
         mode,
         topic: args.topic.clone(),
         time,
-        messages: total.sent,
-        bytes: total.sent * u64::from(args.size),
+        messages,
+        bytes,
         slow_share,
         total,
         spent,
