@@ -191,6 +191,7 @@ impl Broker {
             ),
             ProposeError::DiskFull => call.error(response::SERVICE_NOT_AVAILABLE, DISK_FULL),
             ProposeError::Unknown => call.error(response::SYSTEM_ERROR, OUTCOME_UNKNOWN),
+            ProposeError::Unstorable(why) => call.error(response::MESSAGE_ILLEGAL, why),
             ProposeError::TooLarge => call.error(
                 response::MESSAGE_ILLEGAL,
                 format!(

@@ -28,6 +28,9 @@ pub enum ProposeError {
     /// Nothing is stored; one entry cannot hold it.
     #[error("larger than a log entry may be")]
     TooLarge,
+    /// Nothing is stored; the set's replicas could not apply it, with the reason.
+    #[error("cannot be stored: {0}")]
+    Unstorable(String),
     /// Nothing is stored; `ackQuorum=all` with fewer voters in sync than `minInSyncReplicas`.
     #[error("in-sync replicas not enough")]
     NotEnoughInSync,

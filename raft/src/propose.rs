@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use raftmq_remoting::message::NewMessage;
 use raftmq_store::Command;
+use raftmq_store::StoreError;
 use raftmq_store::commitlog::draft::Draft;
 use raftmq_store::commitlog::format::{COMMAND_HEADER_LEN, HEADER_LEN, MAX_ENTRY_LEN};
 use raftmq_store::sabotage::{self, Sabotage};
+use raftmq_store::state::State;
 use tokio::sync::{Notify, watch};
 
 use crate::clock;
@@ -156,6 +158,8 @@ pub struct Proposer {
     ack: AtomicU8,
     limits: Limits,
     lease: Arc<Lease>,
+    /// Says what the set's version lets be proposed.
+    state: Arc<State>,
     /// What is not yet appended waits: leadership is being handed over.
     paused: AtomicBool,
     /// Paused, and nothing is on its way through openraft any more.
@@ -166,9 +170,10 @@ pub struct Proposer {
 
 impl Proposer {
     /// An empty queue.
-    pub fn new(ack: AckLevel, limits: Limits, lease: Arc<Lease>) -> Arc<Self> {
+    pub fn new(ack: AckLevel, limits: Limits, lease: Arc<Lease>, state: Arc<State>) -> Arc<Self> {
         Arc::new(Self {
             lease,
+            state,
             queue: Mutex::default(),
             wake: Notify::new(),
             ack: AtomicU8::new(ack as u8),
@@ -479,7 +484,7 @@ impl Proposer {
         if taken.is_empty() {
             return None;
         }
-        let mut draft = Draft::new(size);
+        let mut draft = Draft::for_set(self.state.set_version(), size);
         let mut proposals = Vec::with_capacity(taken.len());
         let mut rest = taken.into_iter();
         while let Some(pending) = rest.next() {
@@ -496,8 +501,12 @@ impl Proposer {
             });
             if let Err(error) = pushed {
                 // Half of a proposal may not be stored: everyone else goes with the next entry.
-                tracing::warn!(%error, "a proposal does not fit into an entry");
-                (pending.done)(Err(ProposeError::TooLarge));
+                tracing::warn!(%error, "a proposal is refused");
+                let refusal = match error {
+                    StoreError::Unstorable(why) => ProposeError::Unstorable(why),
+                    _ => ProposeError::TooLarge,
+                };
+                (pending.done)(Err(refusal));
                 self.requeue(proposals.into_iter().chain(rest).collect());
                 return self.next_entry();
             }
@@ -518,6 +527,8 @@ async fn sleep_until(at: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use raftmq_store::kv::MemoryKv;
+
     use super::*;
 
     #[test]
@@ -529,7 +540,8 @@ mod tests {
             max_entry: 1 << 20,
         };
         let lease = Arc::new(Lease::new(Duration::from_secs(1)));
-        let proposer = Proposer::new(AckLevel::Majority, limits, lease);
+        let state = State::load(Arc::new(MemoryKv::default())).expect("an empty store");
+        let proposer = Proposer::new(AckLevel::Majority, limits, lease, Arc::new(state));
         let results = Arc::new(Mutex::new(Vec::new()));
         let now = clock::now();
         for deadline in [now, now + Duration::from_secs(60), now] {

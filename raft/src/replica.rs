@@ -202,8 +202,9 @@ impl Replica {
                 return Err(error.into());
             }
         };
+        let state = store.machine.lock().state().clone();
         let inner = Arc::new(Inner {
-            proposer: Proposer::new(options.policy.ack, limits, lease.clone()),
+            proposer: Proposer::new(options.policy.ack, limits, lease.clone(), state),
             lease,
             peers: Arc::new(PeerState {
                 ground,

@@ -61,6 +61,8 @@ pub struct AppliedView {
     applied: Mutex<Option<Mark>>,
     /// The membership as it is encoded in the metadata.
     membership: Mutex<Option<Arc<[u8]>>>,
+    /// What a later version wrote, where applying has ended.
+    newer: Mutex<Option<String>>,
 }
 
 impl AppliedView {
@@ -77,6 +79,12 @@ impl AppliedView {
     /// The last applied entry.
     pub fn applied(&self) -> Option<Mark> {
         *self.applied.lock()
+    }
+
+    /// Why nothing more is applied: a committed command is newer than this binary. It has to be upgraded; until then it
+    /// stores what the leader sends, counts for the majority, and neither leads nor serves.
+    pub fn newer(&self) -> Option<String> {
+        self.newer.lock().clone()
     }
 
     /// Highest node id ever given, and whether a node is a member; `None` before the first membership.
@@ -120,9 +128,11 @@ impl StateMachine {
         all.is_some_and(|(end, records)| self.machine.lock().may_wait_for_disk(end, records))
     }
 
-    fn apply_chunk(&self, chunk: &[Entry]) -> raftmq_store::Result<Effects> {
+    /// Applies as many of these entries as this binary knows; all of them, but for [`StoreError::Newer`].
+    fn apply_chunk(&self, chunk: &[Entry]) -> raftmq_store::Result<(usize, Effects)> {
         let mut machine = self.machine.lock();
         let mut effects = Effects::default();
+        let mut applied = 0;
         for entry in chunk {
             let encoded = match &entry.body {
                 Body::Membership(m) | Body::Stored(_, Some(m)) => {
@@ -135,17 +145,34 @@ impl StateMachine {
                 index: entry.log_id.index,
             };
             match &entry.body {
-                Body::Stored(raw, _) => machine.apply(raw, encoded.as_deref(), &mut effects)?,
+                Body::Stored(raw, _) => {
+                    match machine.apply(raw, encoded.as_deref(), &mut effects) {
+                        Err(StoreError::Newer(what)) => {
+                            self.end_applying(what);
+                            break;
+                        }
+                        done => done?,
+                    }
+                }
                 Body::Membership(_) | Body::Blank | Body::Proposed(_) => {
                     machine.apply_without_records(id, encoded.as_deref())
                 }
             }
+            applied += 1;
         }
         // Readers may follow consume queue entries into the log from here on.
         if let Some(applied) = machine.applied() {
             self.log.set_committed(applied.position, applied.index);
         }
-        Ok(effects)
+        Ok((applied, effects))
+    }
+
+    fn end_applying(&self, what: String) {
+        tracing::error!(
+            what,
+            "a committed entry is newer than this binary: nothing more is applied until it is upgraded"
+        );
+        *self.view.newer.lock() = Some(what);
     }
 
     /// Makes a chunk visible and saves it. A full disk is waited out: the entries are committed, and what retention or an
@@ -191,6 +218,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Builder;
 
+    // As the store has it, also when applying has ended before what openraft counts as applied.
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let machine = self.machine.lock();
         let membership = machine.membership().map(decode_stored).transpose()?;
@@ -204,6 +232,10 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let mut chunks = entries.ready_chunks(APPLY_CHUNK);
         while let Some(chunk) = chunks.next().await {
+            // openraft goes on; this replica's state stays where it is, and is continued by a newer binary.
+            if self.view.newer().is_some() {
+                return Ok(());
+            }
             let mut batch = Vec::with_capacity(chunk.len());
             let mut responders = Vec::new();
             for item in chunk {
@@ -212,11 +244,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 responders.extend(responder);
             }
             // There may be one Raft thread only: what waits for the disk must not hold up heartbeats.
-            let effects = match self.may_wait_for_disk(&batch) {
+            let (applied, effects) = match self.may_wait_for_disk(&batch) {
                 true => crate::blocking::in_place(|| self.apply_chunk(&batch))?,
                 false => self.apply_chunk(&batch)?,
             };
             self.finish_chunk().await?;
+            if applied < batch.len() {
+                // Nobody is told of what has not happened: what was proposed here has an unknown outcome.
+                responders.clear();
+            }
             self.observer.answering(&mut || {
                 let answered = responders.drain(..);
                 answered.for_each(|responder| responder.send(()));

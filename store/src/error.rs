@@ -44,6 +44,12 @@ pub enum StoreError {
         /// Largest size allowed, bytes.
         limit: usize,
     },
+    /// A topic, queue id or name that cannot be stored: the proposal is refused, nothing has happened.
+    #[error("cannot be stored: {0}")]
+    Unstorable(String),
+    /// The log or the metadata holds what a later version wrote: this binary can go no further, and damages nothing.
+    #[error("newer than this binary: {0}")]
+    Newer(String),
     /// The directory was made with other constants, or another process holds it.
     #[error("{0}")]
     Refused(String),

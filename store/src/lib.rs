@@ -19,11 +19,13 @@ pub mod sabotage;
 mod scrub;
 pub mod snapshots;
 pub mod state;
+pub mod storable;
 pub mod store;
 #[cfg(test)]
 mod tests;
 pub mod time_index;
 pub mod timers;
+pub mod version;
 pub mod vfs;
 
 pub use command::{Command, OffsetCommit, PendingTransaction, TimerKey};

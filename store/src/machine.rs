@@ -4,6 +4,11 @@
 //! Messages go to their consume queues, commands to [`State`]. `applied` is written to the metadata store in the
 //! same batch as the change it covers; for entries of messages alone it may lag behind, and they are applied again
 //! after a restart, to the same effect.
+//!
+//! Architecture invariant: apply is total. What depends only on an entry's bytes has one outcome on every replica and is
+//! never an error: a record that means nothing, or a message for which no queue can be, is left out, counted and said.
+//! Only I/O stops a replica. What a later version wrote is not left out: [`StoreError::Newer`], before anything of the
+//! entry has an effect.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -12,22 +17,23 @@ use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{StoredRecord, properties, sysflag, tags_code};
 use raftmq_remoting::validate::{HALF_TOPIC, SCHEDULE_TOPIC, TIMER_TOPIC};
 
-use crate::command::{Command, PendingTransaction, TimerKey};
+use crate::command::{Command, PendingTransaction, Reading, TimerKey};
 use crate::commitlog::format::{self, EntryKind, Record};
 use crate::commitlog::marks::Mark;
 use crate::commitlog::queue_offsets::QueueOffsets;
 use crate::commitlog::tail::RawEntry;
 use crate::commitlog::{CommitLog, EntryId};
-use crate::consume_queue::{ConsumeQueue, QueueEntry, QueueTable, TableCut};
+use crate::consume_queue::{ConsumeQueue, MAX_QUEUE_OFFSET, QueueEntry, QueueTable, TableCut};
 use crate::error::{Result, StoreError};
 use crate::key_index::KeyIndex;
 use crate::kv::{Batch, Family, Kv};
 use crate::snapshots::{Header as SnapshotHeader, Item, Pending, Reader, Snapshots};
 use crate::state::{State, Touched};
-use crate::timers;
+use crate::{storable, timers};
 
 const APPLIED: &[u8] = b"applied";
 const MEMBERSHIP: &[u8] = b"membership";
+const LEFT_OUT: &[u8] = b"left_out";
 /// Entries of messages alone after which `applied` is written anyway: bounds what a restart applies again.
 const SAVE_EVERY: u32 = 512;
 
@@ -89,6 +95,8 @@ pub struct Machine {
     indexing: bool,
     /// State at the last segment boundary, until the housekeeper takes it.
     pending: Option<Pending>,
+    /// Records that had no effect: state of the log, alike on every replica.
+    left_out: u64,
 }
 
 impl Machine {
@@ -97,18 +105,19 @@ impl Machine {
     /// # Errors
     /// [`StoreError::Metadata`] or damage in its values.
     pub fn load(parts: Parts) -> Result<Self> {
-        let applied = match parts.kv.get(Family::Meta, APPLIED)? {
-            Some(bytes) => Some(
-                serde_json::from_slice(&bytes)
-                    .map_err(|e| StoreError::corrupt("metadata: applied", e.to_string()))?,
-            ),
-            None => None,
-        };
+        let applied = parts.kv.get(Family::Meta, APPLIED)?.and_then(|bytes| {
+            // Without it the metadata goes back to a snapshot, or to the log's first entry.
+            let read = serde_json::from_slice(&bytes);
+            read.inspect_err(|error| tracing::error!(%error, "`applied` cannot be read"))
+                .ok()
+        });
         let membership = parts.kv.get(Family::Meta, MEMBERSHIP)?;
+        let left_out = read_left_out(parts.kv.as_ref())?;
         Ok(Self {
             parts,
             applied,
             membership,
+            left_out,
             batch: Batch::default(),
             staged: Vec::new(),
             unsaved: 0,
@@ -121,6 +130,11 @@ impl Machine {
     /// The last applied entry.
     pub fn applied(&self) -> Option<Applied> {
         self.applied
+    }
+
+    /// Records of the log that had no effect because no version could read or queue them.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// The last applied membership, as the Raft layer encoded it.
@@ -148,7 +162,8 @@ impl Machine {
     /// Applies one entry of the log; visible and saved after [`Machine::finish`].
     ///
     /// # Errors
-    /// Damage or I/O: the replica must stop, the entry is neither applied nor skipped.
+    /// [`StoreError::Newer`]: the replica can apply no more, now or after a restart, and nothing of the entry has had an
+    /// effect. I/O: the replica must stop, the entry is neither applied nor skipped.
     pub fn apply(
         &mut self,
         entry: &RawEntry,
@@ -168,17 +183,22 @@ impl Machine {
                 ),
             ));
         }
+        let commands = commands_of(entry)?;
         self.freeze_at_boundary(entry.header.position)?;
         let mut newest = self.applied.map_or(0, |a| a.store_timestamp);
         if entry.header.kind == EntryKind::Normal {
+            let mut commands = commands.into_iter();
             for record in format::records(&entry.bytes) {
-                match record? {
-                    Record::Message { at, bytes } => {
+                match record {
+                    Ok(Record::Message { at, bytes }) => {
                         newest = newest.max(self.apply_message(entry, at, bytes, effects)?);
                     }
-                    Record::Command(bytes) => {
-                        self.apply_command(id.index, Command::decode(bytes)?, effects)?
-                    }
+                    Ok(Record::Command(_)) => match commands.next() {
+                        Some(Ok(command)) => self.apply_command(id.index, command, effects)?,
+                        Some(Err(why)) => self.leave_out(entry, &why),
+                        None => {}
+                    },
+                    Err(error) => self.leave_out(entry, &error.to_string()),
                 }
             }
         }
@@ -196,6 +216,15 @@ impl Machine {
         };
         self.moved(mark, membership);
         Ok(())
+    }
+
+    /// Counts a record without an effect. Which ones those are depends on their bytes alone.
+    fn leave_out(&mut self, entry: &RawEntry, why: &str) {
+        let (index, position) = (entry.header.index, entry.header.position);
+        tracing::error!(index, position, why, "a record of the log has no effect");
+        self.left_out = self.left_out.saturating_add(1);
+        let count = self.left_out.to_be_bytes();
+        self.batch.put(Family::Meta, LEFT_OUT, count);
     }
 
     fn moved(&mut self, mark: Mark, membership: Option<&[u8]>) {
@@ -288,7 +317,7 @@ impl Machine {
         Ok(self.applied.map(cut))
     }
 
-    /// Returns the message's store time.
+    /// Returns the message's store time; 0 for one that cannot be read.
     fn apply_message(
         &mut self,
         entry: &RawEntry,
@@ -296,7 +325,13 @@ impl Machine {
         bytes: &[u8],
         effects: &mut Effects,
     ) -> Result<i64> {
-        let view = parse(entry, bytes)?;
+        let view = match StoredRecord::parse(bytes) {
+            Ok(view) => view,
+            Err(error) => {
+                self.leave_out(entry, &error.to_string());
+                return Ok(0);
+            }
+        };
         let timestamp = view.store_timestamp();
         let physical_offset = (entry.header.position + at as u64) as i64;
         let names = [properties::TAGS, properties::UNIQ_KEY, properties::KEYS];
@@ -306,6 +341,14 @@ impl Machine {
             self.keep_indexing(indexed);
         }
         if !is_queued(view.sys_flag()) {
+            return Ok(timestamp);
+        }
+        if !has_queue(&view) {
+            let (id, offset) = (view.queue_id(), view.queue_offset());
+            self.leave_out(
+                entry,
+                &format!("no queue has the id {id} or offset {offset}"),
+            );
             return Ok(timestamp);
         }
         let due = timer_due(&view);
@@ -335,8 +378,7 @@ impl Machine {
         let topic_at = view.topic().as_ptr() as usize - entry.bytes.as_ptr() as usize;
         let topic = entry.bytes.slice(topic_at..topic_at + view.topic().len());
         effects.arrived.push(Arrived {
-            topic: ByteStr::from_utf8(topic)
-                .map_err(|e| StoreError::corrupt("topic", e.to_string()))?,
+            topic: ByteStr::from_utf8(topic).unwrap_or_default(),
             queue_id: view.queue_id(),
             queue_offset: view.queue_offset(),
             tags_code: queue_entry.tags_code,
@@ -456,21 +498,23 @@ impl Machine {
             let queues = queued.is_none_or(|queued| entry.header.index > queued);
             match record {
                 Record::Message { at, bytes } => {
-                    let view = parse(entry, bytes)?;
+                    let Ok(view) = StoredRecord::parse(bytes) else {
+                        return Ok(ControlFlow::Continue(()));
+                    };
                     let physical_offset = (entry.header.position + at as u64) as i64;
                     if physical_offset as u64 >= indexed {
                         let names = [properties::UNIQ_KEY, properties::KEYS];
                         let [unique, keys] = properties::get_all(view.properties(), names);
                         self.index_keys(&view, unique, keys, physical_offset)?;
                     }
-                    if queues && is_queued(view.sys_flag()) {
+                    if queues && has_queue(&view) {
                         let entry = queue_entry(&view, physical_offset, bytes.len());
                         self.queue_message(&view, entry)?;
                         staged += 1;
                     }
                 }
                 Record::Command(bytes) if queues => {
-                    if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)? {
+                    if let Some(topic) = Command::deleted_topic(bytes) {
                         self.publish()?;
                         self.parts.queues.remove_topic(&topic)?;
                     }
@@ -496,6 +540,7 @@ impl Machine {
         self.batch = Batch::default();
         self.applied = None;
         self.membership = None;
+        self.left_out = 0;
         self.parts.state.reload()
     }
 
@@ -545,6 +590,7 @@ impl Machine {
             self.batch.put(Family::Meta, MEMBERSHIP, membership.clone());
         }
         self.pending = None;
+        self.left_out = read_left_out(kv.as_ref())?;
         self.applied = Some(header.mark);
         self.membership = header.membership;
         self.save()?;
@@ -594,13 +640,45 @@ const REPLAY_BATCH: usize = 1024;
 /// Bytes of log read at once by [`walk`].
 const WALK_CHUNK: usize = 4 * 1024 * 1024;
 
-fn parse<'a>(entry: &RawEntry, bytes: &'a [u8]) -> Result<StoredRecord<'a>> {
-    StoredRecord::parse(bytes).map_err(|e| {
-        StoreError::corrupt(
-            format!("message in entry {}", entry.header.index),
-            e.to_string(),
-        )
-    })
+/// The commands of an entry in their order, or why one means nothing.
+///
+/// # Errors
+/// [`StoreError::Newer`].
+fn commands_of(entry: &RawEntry) -> Result<Vec<std::result::Result<Command, String>>> {
+    if entry.header.kind != EntryKind::Normal {
+        return Ok(Vec::new());
+    }
+    let commands = format::records(&entry.bytes).filter_map(|record| match record {
+        Ok(Record::Command(bytes)) => Some(Command::read(bytes)),
+        _ => None,
+    });
+    let commands = commands.map(|reading| match reading {
+        Reading::Known(command) => Ok(Ok(command)),
+        Reading::Unreadable(why) => Ok(Err(why)),
+        Reading::Newer(what) => Err(StoreError::Newer(format!(
+            "{what} in entry {}",
+            entry.header.index
+        ))),
+    });
+    commands.collect()
+}
+
+fn read_left_out(kv: &dyn Kv) -> Result<u64> {
+    let count = kv.get(Family::Meta, LEFT_OUT)?;
+    let count = count.and_then(|bytes| bytes.try_into().ok());
+    Ok(count.map_or(0, u64::from_be_bytes))
+}
+
+/// Whether a message has a place in a queue.
+pub(crate) fn has_queue(view: &StoredRecord<'_>) -> bool {
+    is_queued(view.sys_flag())
+        && storable::queue_id(view.queue_id()).is_ok()
+        && (0..=MAX_QUEUE_OFFSET).contains(&view.queue_offset())
+}
+
+/// A message record, when it has a place in a queue.
+pub(crate) fn queued_view(bytes: &[u8]) -> Option<StoredRecord<'_>> {
+    StoredRecord::parse(bytes).ok().filter(has_queue)
 }
 
 /// Half messages of transactions and rollbacks are in the log but in no queue.
@@ -663,8 +741,8 @@ pub(crate) fn walk(
             .iter()
             .filter(|e| e.header.kind == EntryKind::Normal)
         {
-            for record in format::records(&entry.bytes) {
-                if visit(entry, record?)?.is_break() {
+            for record in format::records(&entry.bytes).filter_map(Result::ok) {
+                if visit(entry, record)?.is_break() {
                     return Ok(());
                 }
             }

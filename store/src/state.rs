@@ -1,9 +1,12 @@
 //! The applied state that clients ask for: topics, groups, consumer offsets, KV configs, timers. Kept in memory for
 //! readers on any thread and in the metadata store across restarts; only apply changes it.
+//!
+//! A row with a key or value that cannot be read is *set aside*: left where it is, carried in snapshots, counted, and not
+//! shown to anybody. It never refuses the store. Which rows those are is a function of the rows alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -11,16 +14,20 @@ use serde::de::DeserializeOwned;
 
 pub use raftmq_remoting::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
 
-use crate::command::{Command, OffsetCommit, PendingTransaction};
+use crate::command::{
+    Command, GroupOut, GroupRow, OffsetCommit, PendingTransaction, TopicOut, TopicRow,
+};
 use crate::error::{Result, StoreError};
 use crate::kv::{self, Batch, Family, Kv};
 use crate::timers::Timers;
+use crate::version;
 
 type Map<K, V> = HashMap<K, V, ahash::RandomState>;
 
 const TOPIC_VERSION: &[u8] = b"topic_version";
 const TRIM_TO: &[u8] = b"trim_to";
 const GROUP_VERSION: &[u8] = b"group_version";
+const SET_VERSION: &[u8] = b"set_version";
 
 /// What a command touched, for those who are told.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -54,16 +61,20 @@ pub struct State {
     reset_count: AtomicUsize,
     kv_config: RwLock<Map<(String, String), String>>,
     trim_to: AtomicU64,
+    set_version: AtomicU32,
     timers: Timers,
+    /// Keys of rows that cannot be read.
+    set_aside: RwLock<SetAside>,
 }
+
+type SetAside = BTreeSet<(Family, Vec<u8>)>;
 
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| StoreError::Metadata(e.to_string()))
 }
 
-fn from_json<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| StoreError::corrupt(format!("metadata: {what}"), e.to_string()))
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
 }
 
 fn offset_key(group: &str, topic: &str, queue_id: i32) -> Vec<u8> {
@@ -74,44 +85,48 @@ fn kv_key(namespace: &str, key: &str) -> Vec<u8> {
     format!("{namespace}\0{key}").into_bytes()
 }
 
+/// Whether the key made of these names is read back as them. Nothing else is proposed ([`crate::storable`]), but logs of
+/// version 0 may hold it.
+fn is_readable(one: &OffsetCommit) -> bool {
+    !one.group.contains('\0') && !one.topic.contains('\0')
+}
+
+/// Reads a family; rows of which `visit` makes nothing are set aside.
 fn for_each(
     kv: &dyn Kv,
     family: Family,
-    mut visit: impl FnMut(&str, &[u8]) -> Result<()>,
+    set_aside: &mut SetAside,
+    mut visit: impl FnMut(&str, &[u8]) -> Option<()>,
 ) -> Result<()> {
     kv::for_each(kv, family, |key, value| {
-        let name = std::str::from_utf8(key).map_err(|_| {
-            StoreError::corrupt(format!("metadata: {}", family.name()), "a key is not UTF-8")
-        })?;
-        visit(name, value)
+        let name = std::str::from_utf8(key).ok();
+        if name.and_then(|name| visit(name, value)).is_none() {
+            let (family_name, shown) = (family.name(), String::from_utf8_lossy(key));
+            tracing::error!(
+                family = family_name,
+                key = ?shown,
+                "a row of the metadata cannot be read and is set aside"
+            );
+            set_aside.insert((family, key.to_vec()));
+        }
+        Ok(())
     })
 }
 
-fn read_offsets(kv: &dyn Kv, family: Family) -> Result<Offsets> {
+fn read_offsets(kv: &dyn Kv, family: Family, set_aside: &mut SetAside) -> Result<Offsets> {
     let mut offsets = Offsets::default();
-    for_each(kv, family, |name, value| {
+    for_each(kv, family, set_aside, |name, value| {
         let mut parts = name.split('\0');
-        let parsed = (|| {
-            let (group, topic, queue) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
-            Some((
-                group,
-                topic,
-                queue,
-                i64::from_be_bytes(value.try_into().ok()?),
-            ))
-        })();
-        let Some((group, topic, queue, offset)) = parsed else {
-            return Err(StoreError::corrupt(
-                format!("metadata: {}", family.name()),
-                format!("key {name:?}"),
-            ));
-        };
+        let (group, topic, queue) = (parts.next()?, parts.next()?, parts.next()?);
+        if parts.next().is_some() {
+            return None;
+        }
+        let queue = queue.parse().ok()?;
+        let offset = i64::from_be_bytes(value.try_into().ok()?);
         let group = offsets.entry(group.to_owned()).or_default();
-        group
-            .entry(topic.to_owned())
-            .or_default()
-            .insert(queue, offset);
-        Ok(())
+        let queues = group.entry(topic.to_owned()).or_default();
+        queues.insert(queue, offset);
+        Some(())
     })?;
     Ok(offsets)
 }
@@ -181,11 +196,27 @@ fn remove_group(offsets: &mut Offsets, family: Family, group: &str, batch: &mut 
     }
 }
 
+/// What the metadata says of a set version, before anything else of it is read.
+///
+/// # Errors
+/// [`StoreError::Metadata`].
+pub fn stored_version(kv: &dyn Kv) -> Result<u32> {
+    let row = kv.get(Family::Meta, SET_VERSION)?;
+    let row = row.and_then(|bytes| bytes.try_into().ok());
+    Ok(row.map_or(version::FIRST, u32::from_be_bytes))
+}
+
+fn stored_trim(kv: &dyn Kv) -> Result<u64> {
+    let row = kv.get(Family::Meta, TRIM_TO)?;
+    let row = row.and_then(|bytes| bytes.try_into().ok());
+    Ok(row.map_or(0, u64::from_be_bytes))
+}
+
 impl State {
     /// Loads everything from the metadata store.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] for values that cannot be read.
+    /// [`StoreError::Metadata`].
     pub fn load(kv: Arc<dyn Kv>) -> Result<Self> {
         let state = Self {
             kv: kv.clone(),
@@ -198,7 +229,9 @@ impl State {
             reset_count: AtomicUsize::new(0),
             kv_config: RwLock::default(),
             trim_to: AtomicU64::new(0),
+            set_version: AtomicU32::new(version::FIRST),
             timers: Timers::new(kv),
+            set_aside: RwLock::default(),
         };
         state.reload()?;
         Ok(state)
@@ -207,43 +240,60 @@ impl State {
     /// Reads everything again: after a snapshot replaced the metadata store's content.
     pub(crate) fn reload(&self) -> Result<()> {
         let kv = self.kv.as_ref();
+        let mut aside = SetAside::default();
         let mut topics = Map::default();
-        for_each(kv, Family::Topics, |name, value| {
-            topics.insert(name.to_owned(), Arc::new(from_json(name, value)?));
-            Ok(())
+        for_each(kv, Family::Topics, &mut aside, |name, value| {
+            let TopicRow(config) = from_json(value)?;
+            topics.insert(name.to_owned(), Arc::new(config));
+            Some(())
         })?;
         let mut groups = Map::default();
-        for_each(kv, Family::Groups, |name, value| {
-            groups.insert(name.to_owned(), Arc::new(from_json(name, value)?));
-            Ok(())
+        for_each(kv, Family::Groups, &mut aside, |name, value| {
+            let GroupRow(config) = from_json(value)?;
+            groups.insert(name.to_owned(), Arc::new(config));
+            Some(())
         })?;
         let mut kv_config = Map::default();
-        for_each(kv, Family::KvConfig, |name, value| {
-            if let Some((namespace, key)) = name.split_once('\0') {
-                let value = String::from_utf8_lossy(value).into_owned();
-                kv_config.insert((namespace.to_owned(), key.to_owned()), value);
-            }
-            Ok(())
+        for_each(kv, Family::KvConfig, &mut aside, |name, value| {
+            let (namespace, key) = name.split_once('\0')?;
+            let value = String::from_utf8_lossy(value).into_owned();
+            kv_config.insert((namespace.to_owned(), key.to_owned()), value);
+            Some(())
         })?;
-        let version = |key| match kv.get(Family::Meta, key)? {
-            Some(bytes) => from_json("data version", &bytes),
-            None => Ok(DataVersion::default()),
+        let offsets = read_offsets(kv, Family::Offsets, &mut aside)?;
+        let resets = read_offsets(kv, Family::Resets, &mut aside)?;
+        let mut version = |key: &[u8]| {
+            let row = kv.get(Family::Meta, key)?;
+            let read = row.as_deref().map(from_json);
+            if read == Some(None) {
+                aside.insert((Family::Meta, key.to_vec()));
+            }
+            Ok::<DataVersion, StoreError>(read.flatten().unwrap_or_default())
         };
-        let trim_to = kv.get(Family::Meta, TRIM_TO)?;
-        let trim_to = trim_to.and_then(|bytes| bytes.try_into().ok());
-        self.trim_to
-            .store(trim_to.map_or(0, u64::from_be_bytes), Ordering::Release);
         *self.topic_version.write() = version(TOPIC_VERSION)?;
         *self.group_version.write() = version(GROUP_VERSION)?;
+        self.trim_to.store(stored_trim(kv)?, Ordering::Release);
+        self.set_version
+            .store(stored_version(kv)?, Ordering::Release);
         *self.topics.write() = topics;
         *self.groups.write() = groups;
-        *self.offsets.write() = read_offsets(kv, Family::Offsets)?;
-        let resets = read_offsets(kv, Family::Resets)?;
+        *self.offsets.write() = offsets;
         self.reset_count.store(count(&resets), Ordering::Release);
         *self.resets.write() = resets;
         *self.kv_config.write() = kv_config;
+        *self.set_aside.write() = aside;
         self.timers.reset();
         Ok(())
+    }
+
+    /// What may be proposed to the set: [`crate::version`].
+    pub fn set_version(&self) -> u32 {
+        self.set_version.load(Ordering::Acquire)
+    }
+
+    /// Rows that cannot be read.
+    pub fn set_aside(&self) -> usize {
+        self.set_aside.read().len()
     }
 
     /// What the set decided to give up: the log before this position.
@@ -372,7 +422,7 @@ impl State {
     fn next_version(version: &RwLock<DataVersion>, now_ms: i64) -> DataVersion {
         let mut next = *version.read();
         next.timestamp = now_ms;
-        next.counter += 1;
+        next.counter = next.counter.saturating_add(1);
         next
     }
 
@@ -385,21 +435,24 @@ impl State {
     ) -> Result<()> {
         match command {
             Command::PutTopic { config, now_ms } => {
-                batch.put(Family::Topics, config.topic_name.as_bytes(), json(&config)?);
+                let key = config.topic_name.as_bytes();
+                self.put(batch, Family::Topics, key, json(&TopicOut(&config))?);
                 self.topics
                     .write()
                     .insert(config.topic_name.clone(), Arc::new(config));
                 self.topics_moved(now_ms, batch, touched)?;
             }
             Command::DeleteTopic { topic, now_ms } => {
-                batch.delete(Family::Topics, topic.as_bytes());
+                self.delete(batch, Family::Topics, topic.as_bytes());
+                self.forget_unreadable(&topic, batch);
                 self.topics.write().remove(&topic);
                 remove_topic(&mut self.offsets.write(), Family::Offsets, &topic, batch);
                 self.forget_resets(|resets| remove_topic(resets, Family::Resets, &topic, batch));
                 self.topics_moved(now_ms, batch, touched)?;
             }
             Command::PutGroup { config, now_ms } => {
-                batch.put(Family::Groups, config.group_name.as_bytes(), json(&config)?);
+                let key = config.group_name.as_bytes();
+                self.put(batch, Family::Groups, key, json(&GroupOut(&config))?);
                 self.groups
                     .write()
                     .insert(config.group_name.clone(), Arc::new(config));
@@ -410,7 +463,7 @@ impl State {
                 clean_offset,
                 now_ms,
             } => {
-                batch.delete(Family::Groups, group.as_bytes());
+                self.delete(batch, Family::Groups, group.as_bytes());
                 self.groups.write().remove(&group);
                 if clean_offset {
                     remove_group(&mut self.offsets.write(), Family::Offsets, &group, batch);
@@ -419,15 +472,23 @@ impl State {
                 self.groups_moved(now_ms, batch, touched)?;
             }
             Command::CommitOffsets { offsets } => {
-                let counts =
-                    |o: &OffsetCommit| self.reset(&o.group, &o.topic, o.queue_id).is_none();
+                let needs_topics = self.set_version() >= version::COMMITS_NEED_TOPICS;
+                let topics = self.topics.read();
+                let counts = |o: &OffsetCommit| {
+                    !self.is_reset(o) && (!needs_topics || topics.contains_key(&o.topic))
+                };
                 self.store_offsets(offsets.into_iter().filter(counts), batch);
             }
             Command::AssignOffsets { offsets, reset } => {
                 let mut resets = self.resets.write();
                 for one in &offsets {
                     let key = offset_key(&one.group, &one.topic, one.queue_id);
-                    if reset {
+                    if !is_readable(one) {
+                        match reset {
+                            true => self.put_aside(batch, Family::Resets, key, one.offset),
+                            false => self.delete(batch, Family::Resets, &key),
+                        }
+                    } else if reset {
                         batch.put(Family::Resets, key, one.offset.to_be_bytes());
                         let new = insert(&mut resets, one.clone());
                         self.reset_count.fetch_add(new.into(), Ordering::AcqRel);
@@ -455,7 +516,8 @@ impl State {
                 key,
                 value,
             } => {
-                batch.put(Family::KvConfig, kv_key(&namespace, &key), value.as_bytes());
+                let row = kv_key(&namespace, &key);
+                self.put(batch, Family::KvConfig, &row, value.as_bytes());
                 self.kv_config.write().insert((namespace, key), value);
                 touched.kv = true;
             }
@@ -468,6 +530,11 @@ impl State {
                 let position = self.trim_to().max(position);
                 batch.put(Family::Meta, TRIM_TO, position.to_be_bytes());
                 self.trim_to.store(position, Ordering::Release);
+            }
+            Command::SetVersion { version } => {
+                let version = self.set_version().max(version);
+                batch.put(Family::Meta, SET_VERSION, version.to_be_bytes());
+                self.set_version.store(version, Ordering::Release);
             }
             Command::TimerDone { keys } => {
                 for key in keys {
@@ -494,9 +561,63 @@ impl State {
         let mut table = self.offsets.write();
         for one in offsets {
             let key = offset_key(&one.group, &one.topic, one.queue_id);
-            batch.put(Family::Offsets, key, one.offset.to_be_bytes());
-            insert(&mut table, one);
+            if is_readable(&one) {
+                batch.put(Family::Offsets, key, one.offset.to_be_bytes());
+                insert(&mut table, one);
+            } else {
+                self.put_aside(batch, Family::Offsets, key, one.offset);
+            }
         }
+    }
+
+    fn is_reset(&self, one: &OffsetCommit) -> bool {
+        if is_readable(one) {
+            return self.reset(&one.group, &one.topic, one.queue_id).is_some();
+        }
+        let key = offset_key(&one.group, &one.topic, one.queue_id);
+        self.set_aside.read().contains(&(Family::Resets, key))
+    }
+
+    /// Writes a row that cannot be read back, as version 0 did: all replicas have it, and nobody sees it.
+    fn put_aside(&self, batch: &mut Batch, family: Family, key: Vec<u8>, offset: i64) {
+        self.set_aside.write().insert((family, key.clone()));
+        batch.put(family, key, offset.to_be_bytes());
+    }
+
+    /// Writes a row that can be read, whatever stood there.
+    fn put(&self, batch: &mut Batch, family: Family, key: &[u8], value: impl Into<Vec<u8>>) {
+        self.no_more_aside(family, key);
+        batch.put(family, key, value);
+    }
+
+    fn delete(&self, batch: &mut Batch, family: Family, key: &[u8]) {
+        self.no_more_aside(family, key);
+        batch.delete(family, key);
+    }
+
+    fn no_more_aside(&self, family: Family, key: &[u8]) {
+        let mut aside = self.set_aside.write();
+        if !aside.is_empty() {
+            aside.remove(&(family, key.to_vec()));
+        }
+    }
+
+    /// Forgets the unreadable offsets of a topic.
+    fn forget_unreadable(&self, topic: &str, batch: &mut Batch) {
+        let of_topic = |key: &[u8]| {
+            let Ok(text) = std::str::from_utf8(key) else {
+                return false;
+            };
+            let above = text.rsplit_once('\0').map(|(above, _queue)| above);
+            above.is_some_and(|above| above.ends_with(&format!("\0{topic}")))
+        };
+        self.set_aside.write().retain(|(family, key)| {
+            let goes = matches!(family, Family::Offsets | Family::Resets) && of_topic(key);
+            if goes {
+                batch.delete(*family, key.clone());
+            }
+            !goes
+        });
     }
 
     fn forget_resets(&self, forget: impl FnOnce(&mut Offsets)) {
@@ -509,7 +630,7 @@ impl State {
 
     fn topics_moved(&self, now_ms: i64, batch: &mut Batch, touched: &mut Touched) -> Result<()> {
         let next = Self::next_version(&self.topic_version, now_ms);
-        batch.put(Family::Meta, TOPIC_VERSION, json(&next)?);
+        self.put(batch, Family::Meta, TOPIC_VERSION, json(&next)?);
         *self.topic_version.write() = next;
         touched.topics = true;
         Ok(())
@@ -517,7 +638,7 @@ impl State {
 
     fn groups_moved(&self, now_ms: i64, batch: &mut Batch, touched: &mut Touched) -> Result<()> {
         let next = Self::next_version(&self.group_version, now_ms);
-        batch.put(Family::Meta, GROUP_VERSION, json(&next)?);
+        self.put(batch, Family::Meta, GROUP_VERSION, json(&next)?);
         *self.group_version.write() = next;
         touched.groups = true;
         Ok(())

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use raftmq_raft::{ProposeError, Replica, Stored};
 use raftmq_remoting::message::StoredRecord;
 use raftmq_store::Command;
+use raftmq_store::command::Reading;
 use raftmq_store::commitlog::CommitLog;
 use raftmq_store::commitlog::format::{EntryKind, Record, records};
 use raftmq_store::commitlog::tail::RawEntry;
@@ -338,7 +339,10 @@ impl Oracle {
             let bytes = match record.map_err(|e| e.to_string())? {
                 Record::Message { bytes, .. } => bytes,
                 Record::Command(bytes) if raw.header.kind == EntryKind::Normal => {
-                    let command = Command::decode(bytes).map_err(|e| e.to_string())?;
+                    let command = match Command::read(bytes) {
+                        Reading::Known(command) => command,
+                        other => return Err(format!("no command: {other:?}")),
+                    };
                     if let Command::CommitOffsets { offsets } = command {
                         for commit in offsets {
                             self.is_allowed(commit.offset as u64)?;

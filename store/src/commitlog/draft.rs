@@ -12,6 +12,7 @@ use super::queue_offsets::QueueOffsets;
 use crate::command::Command;
 use crate::error::{Result, StoreError};
 use crate::machine::is_queued;
+use crate::{storable, version};
 
 /// Where a message went: what a SEND_OK tells the producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Draft {
     kind: EntryKind,
+    /// The version of the set it is meant for.
+    set_version: u32,
     buf: Vec<u8>,
     /// What moves queue offsets, in the order of the records.
     steps: Vec<Step>,
@@ -60,9 +63,17 @@ enum Step {
 }
 
 impl Draft {
-    /// An empty entry of messages and commands.
+    /// An empty entry of messages and commands, for a set of the newest version.
     pub fn new(capacity: usize) -> Self {
         Self::with_capacity(EntryKind::Normal, capacity)
+    }
+
+    /// An empty entry that every member of a set of this version can apply.
+    pub fn for_set(set_version: u32, capacity: usize) -> Self {
+        Self {
+            set_version,
+            ..Self::new(capacity)
+        }
     }
 
     fn with_kind(kind: EntryKind) -> Self {
@@ -74,6 +85,7 @@ impl Draft {
         buf.resize(HEADER_LEN, 0);
         Self {
             kind,
+            set_version: version::NEWEST,
             buf,
             steps: Vec::new(),
             records: 0,
@@ -103,12 +115,16 @@ impl Draft {
     /// Adds a message.
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`] when the entry would pass [`MAX_ENTRY_LEN`]; the draft is unchanged.
+    /// [`StoreError::TooLarge`] when the entry would pass [`MAX_ENTRY_LEN`], [`StoreError::Unstorable`] for a message that
+    /// could not be applied; the draft is unchanged.
     pub fn push_message(&mut self, message: &NewMessage) -> Result<()> {
+        storable::message(message, self.set_version)?;
         self.room_for(message.encoded_len())?;
+        let at = self.buf.len() as u32;
+        let encoded = message.try_encode_into(&mut self.buf);
+        encoded.map_err(|e| StoreError::Unstorable(e.to_string()))?;
         let queue = is_queued(message.sys_flag).then(|| (message.topic.clone(), message.queue_id));
-        self.steps.push(Step::Message(self.buf.len() as u32, queue));
-        message.encode_into(&mut self.buf);
+        self.steps.push(Step::Message(at, queue));
         self.records += 1;
         Ok(())
     }
@@ -118,6 +134,7 @@ impl Draft {
     /// # Errors
     /// As [`Draft::push_message`].
     pub fn push_command(&mut self, command: &Command) -> Result<()> {
+        storable::command(command, self.set_version)?;
         let encoded = command.encode();
         self.room_for(encoded.len() + COMMAND_HEADER_LEN)?;
         self.push_raw(&encoded);

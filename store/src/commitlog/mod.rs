@@ -305,7 +305,7 @@ impl CommitLog {
             .collect_entries(&state, first, present.index + 1)?;
         let purged = state.purged;
         for entry in removed.iter().rev() {
-            state.offsets.undo(&entry.header, &entry.bytes)?;
+            state.offsets.undo(&entry.header, &entry.bytes);
         }
         while state.tail.pop_after(last).is_some() {}
         state.index.truncate_after(last);

@@ -3,12 +3,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use raftmq_remoting::message::StoredRecord;
-
 use super::format::{EntryKind, Header, Record, records};
 use crate::command::Command;
 use crate::error::{Result, StoreError};
-use crate::machine::is_queued;
+use crate::machine::queued_view;
 
 /// Highest queue id of a topic; RocketMQ topics have at most a few thousand queues.
 pub const MAX_QUEUE_ID: i32 = 65_535;
@@ -34,7 +32,7 @@ impl QueueOffsets {
     pub fn take_next(&mut self, topic: &str, queue_id: i32) -> i64 {
         let slot = self.slot(topic, queue_id);
         let offset = *slot;
-        *slot += 1;
+        *slot = slot.saturating_add(1);
         offset
     }
 
@@ -93,23 +91,18 @@ impl QueueOffsets {
     /// be the ones this table would have given.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when a message's queue offset is not the next one.
+    /// [`StoreError::Corrupt`] when a message's queue offset is not the next one. Records that mean nothing are left out
+    /// here as they are by apply.
     pub fn follow(&mut self, header: &Header, entry: &[u8]) -> Result<()> {
         if header.kind != EntryKind::Normal {
             return Ok(());
         }
         for record in records(entry) {
-            match record? {
-                Record::Message { bytes, .. } => {
-                    let view = StoredRecord::parse(bytes).map_err(|e| {
-                        StoreError::corrupt(
-                            format!("message in entry {}", header.index),
-                            e.to_string(),
-                        )
-                    })?;
-                    if !is_queued(view.sys_flag()) {
+            match record {
+                Ok(Record::Message { bytes, .. }) => {
+                    let Some(view) = queued_view(bytes) else {
                         continue;
-                    }
+                    };
                     let expected = self.take_next(view.topic(), view.queue_id());
                     if view.queue_offset() != expected {
                         return Err(StoreError::corrupt(
@@ -123,71 +116,54 @@ impl QueueOffsets {
                         ));
                     }
                 }
-                Record::Command(bytes) => self.follow_command(header.index, bytes)?,
+                Ok(Record::Command(bytes)) => self.follow_command(header.index, bytes),
+                Err(_) => {}
             }
         }
         Ok(())
     }
 
     /// Takes in an entry while the table is rebuilt: consume queues may already hold it.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] when its records cannot be read.
-    pub fn adopt(&mut self, header: &Header, entry: &[u8]) -> Result<()> {
+    pub fn adopt(&mut self, header: &Header, entry: &[u8]) {
         if header.kind != EntryKind::Normal {
-            return Ok(());
+            return;
         }
         for record in records(entry) {
-            match record? {
-                Record::Message { bytes, .. } => {
-                    let view = StoredRecord::parse(bytes).map_err(|e| {
-                        StoreError::corrupt(
-                            format!("message in entry {}", header.index),
-                            e.to_string(),
-                        )
-                    })?;
-                    if is_queued(view.sys_flag()) {
-                        self.set(view.topic(), view.queue_id(), view.queue_offset() + 1);
+            match record {
+                Ok(Record::Message { bytes, .. }) => {
+                    if let Some(view) = queued_view(bytes) {
+                        let next = view.queue_offset().saturating_add(1);
+                        self.set(view.topic(), view.queue_id(), next);
                     }
                 }
-                Record::Command(bytes) => self.follow_command(header.index, bytes)?,
+                Ok(Record::Command(bytes)) => self.follow_command(header.index, bytes),
+                Err(_) => {}
             }
         }
-        Ok(())
     }
 
     /// A command's effect on the table.
-    fn follow_command(&mut self, index: u64, bytes: &[u8]) -> Result<()> {
-        if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)? {
+    fn follow_command(&mut self, index: u64, bytes: &[u8]) {
+        if let Some(topic) = Command::deleted_topic(bytes) {
             self.drop_topic(index, &topic);
         }
-        Ok(())
     }
 
     /// Takes back one entry, the last one of the log.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] when its records cannot be read.
-    pub fn undo(&mut self, header: &Header, entry: &[u8]) -> Result<()> {
+    pub fn undo(&mut self, header: &Header, entry: &[u8]) {
         if header.kind != EntryKind::Normal {
-            return Ok(());
+            return;
         }
-        let all = records(entry).collect::<Result<Vec<_>>>()?;
+        let all: Vec<_> = records(entry).filter_map(Result::ok).collect();
         for record in all.into_iter().rev() {
             match record {
                 Record::Message { bytes, .. } => {
-                    let view = StoredRecord::parse(bytes).map_err(|e| {
-                        StoreError::corrupt(
-                            format!("message in entry {}", header.index),
-                            e.to_string(),
-                        )
-                    })?;
-                    if is_queued(view.sys_flag()) {
+                    if let Some(view) = queued_view(bytes) {
                         self.set(view.topic(), view.queue_id(), view.queue_offset());
                     }
                 }
                 Record::Command(bytes) => {
-                    if let Command::DeleteTopic { topic, .. } = Command::decode(bytes)?
+                    if let Some(topic) = Command::deleted_topic(bytes)
                         && self
                             .dropped
                             .back()
@@ -199,7 +175,6 @@ impl QueueOffsets {
                 }
             }
         }
-        Ok(())
     }
 
     /// Entries up to `index` are committed: they will not be undone.

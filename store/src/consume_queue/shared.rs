@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use sha2::Digest;
 
 use super::descriptors::Descriptors;
 use super::dirty::Dirty;
@@ -17,7 +18,9 @@ use crate::vfs::{File, FileSystem};
 
 /// The table file's name in the table's directory, beside the topics.
 pub(super) const TABLE_FILE: &str = "table";
-/// Where the topic goes that is called as the table file is; no topic has a dot in its name.
+/// Longest name of a directory, bytes.
+const LONGEST_DIR: usize = 255;
+/// Where the topic goes that is called as the table file is.
 const TABLE_TOPIC_DIR: &str = "table.topic";
 
 /// One file of one queue.
@@ -60,12 +63,15 @@ impl Shared {
         self.next_uid.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Directory of a topic.
+    /// Directory of a topic. Every topic has one: whose name is none of a directory, for its length or its characters, has
+    /// one that is named by a hash. Such names begin with a dot, and no topic's own directory does.
     pub fn topic_dir(&self, topic: &str) -> PathBuf {
         if topic == TABLE_FILE {
             self.dir.join(TABLE_TOPIC_DIR)
-        } else {
+        } else if names_a_directory(topic) {
             self.dir.join(topic)
+        } else {
+            self.dir.join(hashed(topic))
         }
     }
 
@@ -166,6 +172,54 @@ impl Shared {
         match self.dir.parent() {
             Some(parent) => fs.sync_dir(parent).map_err(failed),
             None => Ok(()),
+        }
+    }
+}
+
+fn names_a_directory(topic: &str) -> bool {
+    (1..=LONGEST_DIR).contains(&topic.len())
+        && topic != TABLE_TOPIC_DIR
+        && !topic.starts_with('.')
+        && !topic.bytes().any(|b| matches!(b, b'/' | 0))
+}
+
+/// Half of SHA-256: nobody finds two topics with one directory.
+fn hashed(topic: &str) -> String {
+    let digest = sha2::Sha256::digest(topic.as_bytes());
+    let hex = digest.iter().take(16).map(|byte| format!("{byte:02x}"));
+    format!(".{}", hex.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::SimFs;
+
+    #[test]
+    fn every_topic_has_a_directory_of_its_own_right_below_the_table() {
+        let shared = Shared::new(Arc::new(SimFs::new(1)), PathBuf::from("/queues"));
+        let long = "t".repeat(300);
+        let names = [
+            "a",
+            "table",
+            "table.topic",
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "a\0b",
+            &long,
+            &long[1..],
+        ];
+        let dirs: BTreeSet<PathBuf> = names.iter().map(|name| shared.topic_dir(name)).collect();
+        assert_eq!(dirs.len(), names.len(), "{dirs:?}");
+        for dir in dirs {
+            assert_eq!(dir.parent(), Some(shared.dir.as_path()), "{dir:?}");
+            assert!(
+                dir.file_name()
+                    .is_some_and(|name| name.len() <= LONGEST_DIR)
+            );
         }
     }
 }

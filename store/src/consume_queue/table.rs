@@ -18,9 +18,6 @@ use crate::vfs::FileSystem;
 type TopicQueues = Vec<Option<Arc<ConsumeQueue>>>;
 type Topics = HashMap<Arc<str>, TopicQueues, ahash::RandomState>;
 
-/// Longest topic, bytes: it names a directory.
-const MAX_TOPIC_LEN: usize = 255;
-
 /// Queues by topic and id.
 pub struct QueueTable {
     pub(super) shared: Arc<Shared>,
@@ -124,13 +121,10 @@ impl QueueTable {
     /// The queue, made when missing.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] for a queue id outside of `0..=MAX_QUEUE_ID` or a topic that can name no directory.
+    /// [`StoreError::Corrupt`] for a queue id outside of `0..=MAX_QUEUE_ID`.
     pub fn get_or_create(&self, topic: &str, queue_id: i32) -> Result<Arc<ConsumeQueue>> {
         if let Some(queue) = self.get(topic, queue_id) {
             return Ok(queue);
-        }
-        if !names_a_directory(topic) {
-            return Err(StoreError::corrupt("message", format!("topic {topic:?}")));
         }
         if !(0..=MAX_QUEUE_ID).contains(&queue_id) {
             return Err(StoreError::corrupt(
@@ -151,9 +145,6 @@ impl QueueTable {
     /// # Errors
     /// I/O.
     pub fn remove_topic(&self, topic: &str) -> Result<()> {
-        if !names_a_directory(topic) {
-            return Ok(());
-        }
         let removed = self.topics.write().remove(topic).unwrap_or_default();
         self.retire(&removed);
         let mut damaged = self.shared.damaged.lock();
@@ -238,10 +229,4 @@ impl QueueTable {
         let key = (Arc::from(topic), queue_id);
         self.shared.damaged.lock().remove(&key);
     }
-}
-
-fn names_a_directory(topic: &str) -> bool {
-    (1..=MAX_TOPIC_LEN).contains(&topic.len())
-        && !topic.starts_with('.')
-        && !topic.contains(['/', '\0'])
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raftmq_remoting::message::{StoredRecord, properties};
 
 use crate::Store;
-use crate::command::Command;
+use crate::command::{Command, Reading};
 use crate::commitlog::format::{EntryKind, Header, Record, records};
 use crate::consume_queue::QueueEntry;
 use crate::kv::{Batch, MemoryKv};
@@ -54,7 +54,9 @@ impl Reference {
                         }
                     }
                     Record::Command(bytes) => {
-                        let command = Command::decode(bytes).expect("a command");
+                        let Reading::Known(command) = Command::read(bytes) else {
+                            panic!("no command: {bytes:?}")
+                        };
                         if let Command::DeleteTopic { topic, .. } = &command {
                             queues.retain(|(name, _), _| name != topic);
                         }

@@ -1,12 +1,18 @@
 //! Replicated state changes: the records of an entry that are not messages. Everything that depends on time,
 //! chance or configuration was decided by the proposer and stands in the command.
 //!
-//! On disk a command is JSON: readable in a dump, and fields can be added without a migration.
+//! On disk a command is JSON, readable in a dump: `{"Kind":{...}}`. Kinds, fields and names are frozen for each set version
+//! ([`crate::version`]): [`Command::read`] tells what a newer version wrote from what no version did. A command that does
+//! not begin with a brace is of an encoding to come, and newer, too.
+
+mod frozen;
+#[cfg(test)]
+mod tests;
 
 use raftmq_remoting::body::{SubscriptionGroupConfig, TopicConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, StoreError};
+pub(crate) use frozen::{GroupOut, GroupRow, TopicOut, TopicRow};
 
 /// A consumer offset to store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +106,7 @@ pub enum Command {
     /// Makes or changes a topic.
     PutTopic {
         /// The whole new config.
+        #[serde(with = "frozen::Topic")]
         config: TopicConfig,
         /// Proposer's clock, for the data version.
         now_ms: i64,
@@ -114,6 +121,7 @@ pub enum Command {
     /// Makes or changes a subscription group.
     PutGroup {
         /// The whole new config.
+        #[serde(with = "frozen::Group")]
         config: SubscriptionGroupConfig,
         /// Proposer's clock, for the data version.
         now_ms: i64,
@@ -181,6 +189,40 @@ pub enum Command {
         /// With this check counted.
         pending: Vec<PendingTransaction>,
     },
+    /// Raises the set version, never lowers it: every member knows it. Since version 1.
+    SetVersion {
+        /// What may be proposed from here on; see [`crate::version`].
+        version: u32,
+    },
+}
+
+/// Kinds by the names they have on disk, in the order of [`Command`].
+const KINDS: [&str; 14] = [
+    "PutTopic",
+    "DeleteTopic",
+    "PutGroup",
+    "DeleteGroup",
+    "CommitOffsets",
+    "AssignOffsets",
+    "ResetsTaken",
+    "PutKv",
+    "DeleteKv",
+    "TrimTo",
+    "TimerDone",
+    "TransactionDone",
+    "TransactionChecked",
+    "SetVersion",
+];
+
+/// What the bytes of a command record are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// A command of this version or an earlier one.
+    Known(Command),
+    /// A command of a later version: its kind, field or encoding. It must not be left out.
+    Newer(String),
+    /// Bytes that no version writes, with the reason. They mean nothing on every replica.
+    Unreadable(String),
 }
 
 impl Command {
@@ -190,11 +232,64 @@ impl Command {
             .unwrap_or_else(|e| unreachable!("commands hold only strings and numbers: {e}"))
     }
 
-    /// Reads a record.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] for bytes that are no command of this version.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt("command", e.to_string()))
+    /// What a record says. Total: the same bytes read alike wherever this version runs.
+    pub fn read(bytes: &[u8]) -> Reading {
+        let kind = match kind(bytes) {
+            Ok(kind) => kind,
+            Err(other) => return other,
+        };
+        if !KINDS.contains(&kind) {
+            return Reading::Newer(format!("a command {kind}"));
+        }
+        let mut unknown = None;
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let read = serde_ignored::deserialize(&mut json, |path| {
+            unknown.get_or_insert_with(|| path.to_string());
+        });
+        let whole = read.and_then(|command| json.end().map(|()| command));
+        match (whole, unknown) {
+            (_, Some(field)) => Reading::Newer(format!("the field {field}")),
+            (Ok(command), None) => Reading::Known(command),
+            (Err(e), None) => {
+                let why = e.to_string();
+                match why.starts_with(frozen::UNKNOWN_NAME) {
+                    true => Reading::Newer(format!("in {kind} the {why}")),
+                    false => Reading::Unreadable(why),
+                }
+            }
+        }
+    }
+
+    /// The topic that the record deletes, if it does. Cheap for every other record.
+    pub(crate) fn deleted_topic(bytes: &[u8]) -> Option<String> {
+        match kind(bytes) {
+            Ok("DeleteTopic") => {}
+            _ => return None,
+        }
+        match Self::read(bytes) {
+            Reading::Known(Command::DeleteTopic { topic, .. }) => Some(topic),
+            _ => None,
+        }
+    }
+}
+
+/// The kind's name, or what else the bytes are.
+fn kind(bytes: &[u8]) -> std::result::Result<&str, Reading> {
+    let unreadable = |why: &str| Err(Reading::Unreadable(why.to_owned()));
+    match bytes.first() {
+        None => return unreadable("no bytes"),
+        Some(b'{') => {}
+        Some(encoding @ 1..=31) => {
+            return Err(Reading::Newer(format!("a command of encoding {encoding}")));
+        }
+        Some(_) => return unreadable("no command begins like this"),
+    }
+    let name = bytes.get(2..).unwrap_or_default();
+    let end = name.iter().position(|b| !b.is_ascii_alphanumeric());
+    let end = end.unwrap_or(name.len());
+    let quoted = bytes.get(1) == Some(&b'"') && name[end..].starts_with(b"\":");
+    match std::str::from_utf8(&name[..end]) {
+        Ok(kind) if quoted && !kind.is_empty() => Ok(kind),
+        _ => unreadable("no kind of command"),
     }
 }
