@@ -32,7 +32,10 @@ impl AppendBatch<'_> {
     ) -> Result<(RawEntry, Vec<Placed>)> {
         let shared = &self.log.shared;
         let mut state = shared.state.lock();
-        check_follows(&state, id);
+        assert!(
+            follows(&state, id),
+            "indexes are consecutive and terms never go backwards"
+        );
         let position = self.place(state.end(), draft.len())?;
         let last = state.last;
         let store_timestamp = now_ms.max(last.map_or(0, |l| l.store_timestamp));
@@ -64,7 +67,15 @@ impl AppendBatch<'_> {
         let RawEntry { header, bytes } = entry;
         let shared = &self.log.shared;
         let mut state = shared.state.lock();
-        check_follows(&state, id);
+        if !follows(&state, id) {
+            return Err(StoreError::corrupt(
+                format!("entry {} of term {} from the leader", id.index, id.term),
+                format!(
+                    "it does not follow {:?}",
+                    state.last.as_ref().map(|l| (l.index, l.term))
+                ),
+            ));
+        }
         let position = self.place(state.end(), bytes.len())?;
         let crc = state.last.map_or(0, |l| l.crc);
         let expected = (id.index, id.term, position, crc);
@@ -159,14 +170,9 @@ impl<'a> AppendBatch<'a> {
     }
 }
 
-fn check_follows(state: &LogState, id: EntryId) {
-    if let Some(last) = &state.last {
-        assert_eq!(id.index, last.index + 1, "log indexes are consecutive");
-        assert!(
-            id.term >= last.term,
-            "terms never go backwards: {} after {}",
-            id.term,
-            last.term
-        );
-    }
+/// Whether an entry can be the next one: indexes are consecutive, terms never go backwards.
+fn follows(state: &LogState, id: EntryId) -> bool {
+    state
+        .last
+        .is_none_or(|last| id.index == last.index + 1 && id.term >= last.term)
 }

@@ -53,10 +53,13 @@ impl CommitLog {
     /// [`StoreError::OutOfRange`], and [`StoreError::Corrupt`] when it is damaged here too.
     pub fn read_range(&self, position: u64, max_bytes: usize) -> Result<Vec<RawEntry>> {
         let committed = self.shared.readable();
+        if !(self.start()..committed).contains(&position) || !self.shared.entry_begins(position)? {
+            return Err(self.out_of_range(position));
+        }
         let mut reader = EntryReader::new(&self.shared.segments, position);
         let mut out = Vec::new();
         let mut bytes = 0;
-        while bytes < max_bytes && reader.position() < committed && position >= self.start() {
+        while bytes < max_bytes && reader.position() < committed {
             match reader.next()? {
                 Found::Entry(entry) if entry.end() <= committed => {
                     bytes += entry.bytes.len();
@@ -254,6 +257,26 @@ impl Shared {
             .map_or(end, |p| p.position)
             .min(base + size);
         Damage::new(from, to)
+    }
+
+    /// Whether an entry begins at a position below the committed end, as this log itself says: whoever asks for another one
+    /// learns nothing of damage here. What cannot be read on the way is noted.
+    fn entry_begins(&self, position: u64) -> Result<bool> {
+        let from = self.range_around(&self.state.lock(), position).from;
+        let mut reader = EntryReader::new(&self.segments, from);
+        while reader.position() < position {
+            match reader.next()? {
+                Found::Entry(entry) if entry.header.position >= position => {
+                    return Ok(entry.header.position == position);
+                }
+                Found::Entry(_) => {}
+                Found::Nothing => {
+                    self.note_damage(reader.position());
+                    return Ok(reader.position() == position);
+                }
+            }
+        }
+        Ok(reader.position() == position)
     }
 
     /// The entry that ends where one begins at `position`; `None` when it is not kept or not readable.
