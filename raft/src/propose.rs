@@ -25,7 +25,7 @@ use crate::clock;
 use crate::error::ProposeError;
 use crate::in_sync::InSync;
 use crate::lease::Lease;
-use crate::options::AckLevel;
+use crate::options::{AckLevel, Member};
 use crate::pause::Pause;
 use crate::peer_server::PeerState;
 use crate::role::Role;
@@ -62,6 +62,10 @@ const MAX_BYTES_IN_FLIGHT: usize = 8 * 1024 * 1024;
 const MAX_WAITING: usize = 200_000;
 /// A lease comes back without a change of role: looked at this often while requests wait for it.
 const LEASE_CHECK: Duration = Duration::from_millis(20);
+/// Requests that are handed back at once; the loop lets others run before the next ones.
+const HANDED_BACK: usize = 1024;
+/// Shortest time between two looks at all that waits for a leader: what expires out of order is answered so late at most.
+const SWEEP: Duration = Duration::from_millis(100);
 /// What a waiting request costs beyond its body, bytes.
 const REQUEST_OVERHEAD: usize = 256;
 
@@ -93,6 +97,8 @@ pub struct Pending {
     pub(crate) proposal: Proposal,
     pub(crate) done: Done,
     size: usize,
+    /// Its place among all that came.
+    number: u64,
     /// When it leaves the waiting room unanswered.
     expires: Instant,
 }
@@ -116,13 +122,111 @@ struct Queue {
     waiting: VecDeque<Pending>,
     bytes: usize,
     stopped: bool,
+    /// Proposals that came, ever.
+    came: u64,
     /// The loop sleeps until so much waits.
     wake_at: Amount,
+    /// Nothing can be appended here at the moment.
+    closed: Option<Closed>,
+}
+
+/// The waiting room while this replica appends nothing. What comes then costs the loop nothing: it is answered by whoever
+/// brings it, or waits until the loop looks at what has expired.
+struct Closed {
+    /// Another replica that leads.
+    leader: Option<Member>,
+    /// The earliest moment at which something that waits expires.
+    expiry: Option<Instant>,
+    /// When everything was looked at last.
+    swept: Instant,
+    /// The loop sleeps longer than until `expiry`.
+    late: bool,
+}
+
+impl Closed {
+    /// The answer to a proposal that has not to wait.
+    fn refusal(&self, proposal: &Proposal) -> Option<ProposeError> {
+        match &self.leader {
+            _ if proposal.only_term.is_some() => Some(ProposeError::WrongTerm),
+            Some(leader) => Some(ProposeError::NotLeader(leader.clone())),
+            None => None,
+        }
+    }
+
+    fn expires(&mut self, at: Instant) {
+        if self.expiry.is_none_or(|known| at < known) {
+            self.expiry = Some(at);
+            self.late = true;
+        }
+    }
+
+    /// When to look at everything again.
+    fn next_look(&self) -> Option<Instant> {
+        self.expiry.map(|at| at.max(self.swept + SWEEP))
+    }
 }
 
 impl Queue {
     fn has(&self, amount: Amount) -> bool {
         self.waiting.len() >= amount.requests || self.bytes >= amount.bytes
+    }
+
+    /// Whether the loop has something to do before it would look by itself.
+    fn must_wake(&self) -> bool {
+        match &self.closed {
+            Some(closed) => closed.late,
+            None => !self.waiting.is_empty() && self.has(self.wake_at),
+        }
+    }
+
+    /// Looks at everything that waits: what is bound to a term and what has expired leaves.
+    fn sweep(&mut self, closed: &mut Closed, now: Instant, out: &mut Vec<(ProposeError, Done)>) {
+        let error = |p: &Pending| match closed.refusal(&p.proposal) {
+            None => (p.expires <= now).then_some(ProposeError::NoLeader),
+            refusal => refusal,
+        };
+        // Nearly always those in front are the first to go, and the others stay where they are.
+        while let Some(error) = self.waiting.front().and_then(error) {
+            if let Some(pending) = self.waiting.pop_front() {
+                self.bytes -= pending.size;
+                out.push((error, pending.done));
+            }
+        }
+        if self.waiting.iter().any(|p| error(p).is_some()) {
+            for pending in std::mem::take(&mut self.waiting) {
+                match error(&pending) {
+                    Some(error) => {
+                        self.bytes -= pending.size;
+                        out.push((error, pending.done));
+                    }
+                    None => self.waiting.push_back(pending),
+                }
+            }
+        }
+        closed.expiry = self.waiting.iter().map(|p| p.expires).min();
+        closed.swept = now;
+        closed.late = false;
+    }
+
+    /// Puts proposals in their place among those that wait: in front of all that came after them.
+    fn put_in_front(&mut self, proposals: Vec<Pending>) {
+        let Some(first) = proposals.first().map(|p| p.number) else {
+            return;
+        };
+        let earlier = self.waiting.iter().take_while(|p| p.number < first);
+        let earlier = earlier.count();
+        let earlier: Vec<Pending> = self.waiting.drain(..earlier).collect();
+        for pending in proposals.into_iter().rev() {
+            self.bytes += pending.size;
+            if let Some(closed) = &mut self.closed {
+                closed.expires(pending.expires);
+            }
+            self.waiting.push_front(pending);
+        }
+        earlier
+            .into_iter()
+            .rev()
+            .for_each(|pending| self.waiting.push_front(pending));
     }
 }
 
@@ -221,6 +325,8 @@ impl Proposer {
                 Some((ProposeError::Stopped, done))
             } else if size + HEADER_LEN > self.limits.max_entry.min(MAX_ENTRY_LEN) {
                 Some((ProposeError::TooLarge, done))
+            } else if let Some(error) = queue.closed.as_ref().and_then(|c| c.refusal(&proposal)) {
+                Some((error, done))
             } else if queue.bytes + size > self.limits.waiting_bytes
                 || queue.waiting.len() >= MAX_WAITING
             {
@@ -230,15 +336,21 @@ impl Proposer {
                 let expires = proposal
                     .deadline
                     .min(clock::now() + self.limits.waiting_room);
+                if let Some(closed) = &mut queue.closed {
+                    closed.expires(expires);
+                }
+                let number = queue.came;
+                queue.came += 1;
                 queue.waiting.push_back(Pending {
                     proposal,
                     done,
                     size,
+                    number,
                     expires,
                 });
                 None
             };
-            (refused, !TOGETHER.get() && queue.has(queue.wake_at))
+            (refused, !TOGETHER.get() && queue.must_wake())
         };
         match refused {
             Some((error, done)) => done(Err(error)),
@@ -255,7 +367,7 @@ impl Proposer {
             fn drop(&mut self) {
                 TOGETHER.set(false);
                 let queue = self.0.queue.lock();
-                if !queue.waiting.is_empty() && queue.has(queue.wake_at) {
+                if queue.must_wake() {
                     self.0.wake.notify_one();
                 }
             }
@@ -271,7 +383,8 @@ impl Proposer {
         let now = clock::now();
         {
             let mut queue = self.queue.lock();
-            for pending in proposals.into_iter().rev() {
+            let mut wait = Vec::with_capacity(proposals.len());
+            for pending in proposals {
                 if queue.stopped {
                     stale.push((ProposeError::Stopped, pending.done));
                 } else if pending.expires <= now {
@@ -279,10 +392,10 @@ impl Proposer {
                 } else if pending.proposal.only_term.is_some() {
                     stale.push((ProposeError::WrongTerm, pending.done));
                 } else {
-                    queue.bytes += pending.size;
-                    queue.waiting.push_front(pending);
+                    wait.push(pending);
                 }
             }
+            queue.put_in_front(wait);
         }
         stale.into_iter().for_each(|(error, done)| done(Err(error)));
         self.wake.notify_one();
@@ -290,11 +403,7 @@ impl Proposer {
 
     /// Puts proposals in front of the queue again, in their order.
     fn requeue(&self, proposals: Vec<Pending>) {
-        let mut queue = self.queue.lock();
-        for pending in proposals.into_iter().rev() {
-            queue.bytes += pending.size;
-            queue.waiting.push_front(pending);
-        }
+        self.queue.lock().put_in_front(proposals);
     }
 
     /// Lets the loop look again.
@@ -324,6 +433,8 @@ impl Proposer {
         let mut left_out = 0u32;
         let pause = Pause::new();
         loop {
+            // What wakes the loop takes nothing from its share of the thread: the heartbeats' task may be the next one.
+            tokio::task::consume_budget().await;
             let now = clock::now();
             if let Some(answered) = in_flight.sweep(now) {
                 let known = answered + self.queue.lock().waiting.len();
@@ -389,14 +500,17 @@ impl Proposer {
                 }
             } else {
                 gathering = None;
-                self.has_or_sleeps(ANYTHING);
-                self.turn_away(&present, now);
+                if self.turn_away(&present, now) {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
             }
             let deadline = in_flight.next_deadline();
             let expiry = if leads {
                 None
             } else {
-                self.queue.lock().waiting.iter().map(|p| p.expires).min()
+                let queue = self.queue.lock();
+                queue.closed.as_ref().and_then(Closed::next_look)
             };
             // A lease is lost without a word, and what waits beside entries in flight wakes nobody.
             let look_again = (led && (!leads || in_flight.len() > 0)).then(|| now + LEASE_CHECK);
@@ -414,37 +528,45 @@ impl Proposer {
     fn has_or_sleeps(&self, amount: Amount) -> bool {
         let mut queue = self.queue.lock();
         queue.wake_at = amount;
+        queue.closed = None;
         queue.has(amount)
     }
 
-    /// While this replica does not lead: hand back what another can take, and what has waited long enough.
-    fn turn_away(&self, role: &Role, now: Instant) {
+    /// While this replica appends nothing: hands back what another can take, and what has waited long enough. Whether there
+    /// is more to hand back.
+    fn turn_away(&self, role: &Role, now: Instant) -> bool {
+        let other = |leader: &&Member| leader.node_id != role.me.node_id;
+        let leader = role.leader.as_ref().filter(other);
         let mut out = Vec::new();
-        {
-            let mut queue = self.queue.lock();
-            let mut keep = VecDeque::new();
-            for pending in std::mem::take(&mut queue.waiting) {
-                let error = match role
-                    .leader
-                    .as_ref()
-                    .filter(|leader| leader.node_id != role.me.node_id)
-                {
-                    _ if pending.proposal.only_term.is_some() => Some(ProposeError::WrongTerm),
-                    Some(leader) => Some(ProposeError::NotLeader(leader.clone())),
-                    None if pending.expires <= now => Some(ProposeError::NoLeader),
-                    None => None,
-                };
-                match error {
-                    Some(error) => {
-                        queue.bytes -= pending.size;
-                        out.push((error, pending.done));
-                    }
-                    None => keep.push_back(pending),
+        let more = {
+            let mut guard = self.queue.lock();
+            let queue = &mut *guard;
+            let known = queue.closed.take();
+            let mut closed = known.filter(|c| c.leader.as_ref() == leader);
+            let news = closed.is_none();
+            let mut closed = closed.take().unwrap_or_else(|| Closed {
+                leader: leader.cloned(),
+                expiry: None,
+                swept: now,
+                late: false,
+            });
+            closed.late = false;
+            if leader.is_some() {
+                let some = queue.waiting.len().min(HANDED_BACK);
+                for pending in queue.waiting.drain(..some) {
+                    queue.bytes -= pending.size;
+                    out.extend(closed.refusal(&pending.proposal).map(|e| (e, pending.done)));
                 }
+                closed.expiry = None;
+            } else if news || closed.next_look().is_some_and(|at| at <= now) {
+                queue.sweep(&mut closed, now, &mut out);
             }
-            queue.waiting = keep;
-        }
+            let more = leader.is_some() && !queue.waiting.is_empty();
+            queue.closed = Some(closed);
+            more
+        };
         out.into_iter().for_each(|(error, done)| done(Err(error)));
+        more
     }
 
     /// Everything that waits and fits, as one entry. Proposals bound to a term share an entry only with their like.
@@ -530,6 +652,92 @@ mod tests {
     use raftmq_store::kv::MemoryKv;
 
     use super::*;
+
+    fn proposer() -> Arc<Proposer> {
+        let limits = Limits {
+            waiting_bytes: 1 << 20,
+            waiting_room: Duration::from_secs(60),
+            ack_timeout: Duration::from_secs(1),
+            max_entry: 1 << 20,
+        };
+        let lease = Arc::new(Lease::new(Duration::from_secs(1)));
+        let state = State::load(Arc::new(MemoryKv::default())).expect("an empty store");
+        Proposer::new(AckLevel::Majority, limits, lease, Arc::new(state))
+    }
+
+    fn proposal(only_term: Option<u64>, deadline: Instant) -> Proposal {
+        Proposal {
+            messages: Vec::new(),
+            commands: vec![Command::TimerDone { keys: Vec::new() }],
+            ack: None,
+            only_term,
+            deadline,
+        }
+    }
+
+    #[test]
+    fn entries_that_are_refused_one_after_the_other_come_back_in_their_order() {
+        let proposer = proposer();
+        let deadline = clock::now() + Duration::from_secs(60);
+        let propose = |term| proposer.propose(proposal(term, deadline), Box::new(|_| {}));
+        let take = || std::mem::take(&mut proposer.queue.lock().waiting).into_iter();
+        propose(None);
+        propose(None);
+        let first: Vec<_> = take().collect();
+        propose(None);
+        propose(None);
+        let second: Vec<_> = take().collect();
+        propose(None);
+        proposer.put_back(first);
+        proposer.put_back(second);
+        assert_eq!(
+            take().map(|p| p.number).collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4]
+        );
+    }
+
+    #[test]
+    fn a_closed_waiting_room_answers_at_once_what_another_takes_and_keeps_the_rest_until_it_expires()
+     {
+        let proposer = proposer();
+        let results = Arc::new(Mutex::new(Vec::new()));
+        let now = clock::now();
+        let propose = |only_term, wait| {
+            let results = results.clone();
+            let done = move |result: Result<_, _>| results.lock().push(result.err());
+            let proposal = proposal(only_term, now + Duration::from_secs(wait));
+            proposer.propose(proposal, Box::new(done));
+        };
+        let taken = || std::mem::take(&mut *results.lock());
+        let nobody = Role::default();
+        propose(None, 9);
+        propose(Some(7), 9);
+        assert!(!proposer.turn_away(&nobody, now));
+        assert_eq!(taken(), [Some(ProposeError::WrongTerm)], "the other waits");
+        propose(Some(7), 9);
+        assert_eq!(taken(), [Some(ProposeError::WrongTerm)]);
+        propose(None, 3);
+        propose(None, 20);
+        let at = |s| now + Duration::from_secs(s);
+        proposer.turn_away(&nobody, at(2));
+        assert!(taken().is_empty());
+        proposer.turn_away(&nobody, at(4));
+        assert_eq!(taken(), [Some(ProposeError::NoLeader)], "out of order");
+        assert_eq!(proposer.queue.lock().waiting.len(), 2);
+        let leader = Member {
+            node_id: 5,
+            ..Member::default()
+        };
+        let led = Role {
+            leader: Some(leader.clone()),
+            ..Role::default()
+        };
+        assert!(!proposer.turn_away(&led, at(4)));
+        propose(None, 9);
+        let elsewhere = Some(ProposeError::NotLeader(leader));
+        assert_eq!(taken(), [elsewhere.clone(), elsewhere.clone(), elsewhere]);
+        assert_eq!(proposer.queue.lock().bytes, 0);
+    }
 
     #[test]
     fn what_waited_beyond_its_deadline_is_not_stored() {
