@@ -45,6 +45,8 @@ enum Command {
     AddReplica(replicas::AddArgs),
     /// Removes a replica from its set
     RemoveReplica(replicas::RemoveArgs),
+    /// Raises a set's version when all its replicas run the new program: the end of a rolling upgrade
+    FinalizeUpgrade(replicas::FinalizeArgs),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -74,6 +76,7 @@ async fn main() -> ExitCode {
         Command::TransferLeader(args) => replicas::transfer_leader(&admin, &args).await,
         Command::AddReplica(args) => replicas::add(&admin, &args).await,
         Command::RemoveReplica(args) => replicas::remove(&admin, &args).await,
+        Command::FinalizeUpgrade(args) => replicas::finalize(&admin, &args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -364,6 +364,9 @@ settings! {
     preferred_leader: String = "preferredLeaderId", String::new();
     /// Voters the set should have. Default 0: as founded; at most 9.
     replicas: u32 = "raftReplicas", 0, 0..=9;
+    /// Whether the leader raises the set's version when all members know a newer one: no older program can be a member then.
+    /// Default false: `mqadmin finalizeUpgrade` does it.
+    auto_finalize: bool = "autoFinalizeUpgrade", false;
     /// Silence after which a voter is taken out of the set, ms. Default 0: never; else from 5000 to 604800000 (a week).
     evict_after_ms: u64 = "replicaEvictAfterMs", 0, 0..=604_800_000;
     /// Port for the other replicas. Default 0: the port of this replica in `raftPeers`, or listenPort+1 without peers.

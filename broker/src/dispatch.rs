@@ -271,6 +271,7 @@ pub const TABLE: &[Entry] = &[
     entry(request::RAFT_TRANSFER_LEADER, Here, raft_admin::transfer),
     entry(request::RAFT_ADD_REPLICA, Here, raft_admin::add),
     entry(request::RAFT_REMOVE_REPLICA, Here, raft_admin::remove),
+    entry(request::RAFT_FINALIZE_UPGRADE, Here, raft_admin::finalize),
 ];
 
 /// The table's row for a request code.

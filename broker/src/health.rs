@@ -52,6 +52,7 @@ pub async fn hindrances(broker: &Broker) -> Vec<String> {
     let me = role.me.node_id;
     let own = set.replicas.iter().find(|r| r.member.node_id == me);
     let mut all: Vec<String> = failure(broker).await.into_iter().collect();
+    all.extend(broker.replica.outdated());
     let mut hindered = |by: bool, reason: &str| {
         if by {
             all.push(reason.to_owned());

@@ -9,11 +9,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use raftmq_broker::config::IMPORTANT;
 use raftmq_broker::{Birth, BrokerError, Config, LostEnd, Service};
+use raftmq_raft::RaftError;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Exit status of a start that no repetition helps: the directory is of no use to this program.
+const HOPELESS: u8 = 65;
 
 /// What is logged when RUST_LOG says nothing; the Raft core tells each of its steps at info.
 const DEFAULT_LOG: &str = "info,openraft=error,openraft::raft=off";
@@ -79,7 +83,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("mqbroker: {e}");
-            ExitCode::FAILURE
+            match e {
+                BrokerError::Raft(RaftError::Hopeless(_)) => ExitCode::from(HOPELESS),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The set about itself, and changes of its leader and members: RAFT_STATUS, RAFT_TRANSFER_LEADER, RAFT_ADD_REPLICA,
-//! RAFT_REMOVE_REPLICA (7001 to 7004), RaftMQ's own requests. Any replica takes them; the leader executes them.
+//! RAFT_REMOVE_REPLICA, RAFT_FINALIZE_UPGRADE (7001 to 7005), RaftMQ's own requests. Any replica takes them; the leader executes them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,7 @@ enum Change {
     Transfer(Option<String>),
     Add(String),
     Remove(String, bool),
+    Finalize,
 }
 
 /// RAFT_TRANSFER_LEADER.
@@ -71,6 +72,11 @@ pub fn remove(broker: &Arc<Broker>, call: Call) {
     }
 }
 
+/// RAFT_FINALIZE_UPGRADE.
+pub fn finalize(broker: &Arc<Broker>, call: Call) {
+    execute(broker, call, Change::Finalize);
+}
+
 fn execute(broker: &Arc<Broker>, mut call: Call, change: Change) {
     if !broker.leads() {
         return forward::to_leader_within(broker, call, CHANGE_TIME);
@@ -82,6 +88,7 @@ fn execute(broker: &Arc<Broker>, mut call: Call, change: Change) {
             Change::Transfer(to) => replica.transfer_leader(to.as_deref()).await.map(|_| ()),
             Change::Add(name) => replica.add_voter(name).await,
             Change::Remove(name, force) => replica.remove_replica(name, *force).await,
+            Change::Finalize => replica.finalize_upgrade().await,
         };
         match done {
             Ok(()) => {
@@ -122,6 +129,7 @@ fn shape_of(broker: &Broker, status: &SetStatus) -> RaftStatus {
         voters: ids(|r| r.voter),
         in_sync: ids(|r| r.in_sync),
         replicas: status.replicas.iter().map(shape).collect(),
+        set_version: status.set_version,
     }
 }
 
@@ -160,5 +168,7 @@ fn shape(replica: &ReplicaStatus) -> RaftReplica {
         lag_ms: known(replica.lag_ms),
         last_contact_ms: known(replica.last_contact_ms),
         restriction: replica.restriction.clone().unwrap_or_default(),
+        set_version: replica.set_version.map_or(-1, i64::from),
+        newest_version: replica.newest_version.map_or(-1, i64::from),
     }
 }

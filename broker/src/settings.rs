@@ -38,6 +38,7 @@ const RUN_TIME: &[&str] = &[
     "asyncMaxUncommittedBytes",
     "autoCreateSubscriptionGroup",
     "autoCreateTopicEnable",
+    "autoFinalizeUpgrade",
     PERMISSION,
     "brokerRole",
     "channelExpiredTimeout",
@@ -154,6 +155,7 @@ pub fn policy(config: &Config) -> Policy {
         async_max_uncommitted: config.async_max_uncommitted,
         evict_after: (config.evict_after_ms > 0).then(|| ms(config.evict_after_ms)),
         voters: config.replicas as usize,
+        auto_finalize: config.auto_finalize,
         preferred_leader: Some(config.preferred_leader.clone()).filter(|name| !name.is_empty()),
     }
 }

@@ -20,7 +20,7 @@ use crate::wire::Call;
 use crate::{in_sync, join, quarantine, tend};
 
 /// Entries in one replication request; the limit in bytes binds first.
-const MAX_REQUEST_ENTRIES: u64 = 4096;
+pub const MAX_REQUEST_ENTRIES: u64 = 4096;
 
 /// openraft's configuration.
 ///
@@ -64,6 +64,7 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
         cluster_id: belongs.cluster_id.clone(),
         from: belongs.node_id,
         to: belongs.node_id,
+        about: inner.peers.about.clone(),
     };
     let membership = inner
         .store
@@ -75,6 +76,10 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     let voters = membership.map_or(belongs.founders.len(), |m| m.voter_ids().count());
     let alone = voters == 1 && belongs.members.len() <= 1;
 
+    let own_name = match belongs.name.as_str() {
+        "" => options.self_name.clone(),
+        name => name.to_owned(),
+    };
     let quiet = if inner.used_before && !alone && !sabotage::on(Sabotage::ForgetVote) {
         options.election_max
     } else {
@@ -98,6 +103,8 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
             connect_timeout: options.election_min,
             book: inner.book.clone(),
             appended: log.appended(),
+            state: inner.store.state.clone(),
+            name: own_name.clone(),
         };
         let machine = StateMachine::new(
             inner.store.machine.clone(),
@@ -124,10 +131,7 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
     let me = Member {
         node_id: belongs.node_id,
         broker_id: belongs.node_id,
-        name: match belongs.name.as_str() {
-            "" => options.self_name.clone(),
-            name => name.to_owned(),
-        },
+        name: own_name,
         client_addr: options.client_advertise.clone(),
         peer_addr: options.peer_advertise.clone(),
     };
@@ -137,6 +141,7 @@ pub async fn start(inner: &Arc<Inner>, belongs: &Belongs) -> Result<Raft, RaftEr
         me,
         inner.lease.clone(),
         inner.store.log.clone(),
+        inner.applied.clone(),
         inner.role.clone(),
         move |role| {
             if let Some(inner) = members_of.upgrade() {

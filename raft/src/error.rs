@@ -80,6 +80,9 @@ pub enum RaftError {
     /// The configuration cannot work.
     #[error("{0}")]
     Config(String),
+    /// No start of this program on this directory can succeed: starting again is of no use.
+    #[error("{0}")]
+    Hopeless(String),
     /// The Raft core ended; the replica must not go on.
     #[error("raft core: {0}")]
     Fatal(String),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use raftmq_proto::raft as pb;
 
+use crate::about::About;
 use crate::dial::dial;
 use crate::ground::{Net, Peer as Client};
 use crate::identity::{Belongs, Identity, new_id};
@@ -41,12 +42,14 @@ async fn hello(state: &PeerState, peer: &Peer) -> Result<pb::HelloResponse, Stri
                 .map(|m| m.cluster_id)
                 .unwrap_or_default(),
             client_addr: state.client_addr.clone(),
+            about: Some(state.about.message()),
         });
     }
     let request = pb::HelloRequest {
         set: identity.set,
         name: state.name.clone(),
         incarnation: identity.incarnation,
+        about: Some(state.about.message()),
     };
     let answer = connect(&state.ground.net, peer)
         .await?
@@ -56,6 +59,10 @@ async fn hello(state: &PeerState, peer: &Peer) -> Result<pb::HelloResponse, Stri
         .into_inner();
     if answer.name != peer.name {
         return Err(format!("calls itself {}", answer.name));
+    }
+    let about = About::told(answer.about.clone());
+    if let Some(why) = state.about.misfit(&state.name, (&peer.name, &about), 0) {
+        return Err(why);
     }
     Ok(answer)
 }
@@ -126,6 +133,9 @@ fn plan(state: &PeerState, answers: &[pb::HelloResponse]) -> Result<(), String> 
         .iter()
         .find(|(_, name, _)| *name == state.name)
         .map_or(1, |(id, ..)| *id);
+    // A set that nobody older belongs to begins with the newest version that all know.
+    let newest = answers.iter().map(|a| About::told(a.about.clone()).newest);
+    let version = newest.min().unwrap_or(0);
     let mut identity = state.identity.lock();
     let founded = Identity {
         membership: Some(Belongs {
@@ -133,6 +143,7 @@ fn plan(state: &PeerState, answers: &[pb::HelloResponse]) -> Result<(), String> 
             node_id,
             founders,
             name: state.name.clone(),
+            version,
             ..Belongs::default()
         }),
         ..identity.clone()
@@ -179,6 +190,8 @@ async fn convince_once(
         set: state.identity.lock().set.clone(),
         cluster_id: belongs.cluster_id.clone(),
         founders: founders.collect(),
+        about: Some(state.about.message()),
+        version: belongs.version,
     };
     let answers = hello_all(state, &peers).await?;
     let mut members = Members::new();

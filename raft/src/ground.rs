@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use raftmq_proto::raft::peer_client::PeerClient;
-use raftmq_store::Env;
 use raftmq_store::commitlog::Drive;
 use raftmq_store::commitlog::marks::boot_id;
+use raftmq_store::{Env, version};
 pub use tonic::body::Body;
 pub use tonic::codegen::http;
 use tonic::codegen::{Service, StdError};
@@ -30,6 +30,8 @@ pub struct Ground {
     pub net: Net,
     /// Who performs the writes. With [`Drive::Caller`] the replica lives on the runtime that opens it, without threads.
     pub drive: Drive,
+    /// The newest set version this replica says it knows. A simulated replica may have an older program.
+    pub newest_version: u32,
 }
 
 impl Ground {
@@ -42,6 +44,7 @@ impl Ground {
             now_ms: Arc::new(move || since_epoch().map_or(0, |d| d.as_millis() as i64)),
             net: Net::Tcp,
             drive: Drive::Threads,
+            newest_version: version::NEWEST,
         }
     }
 }

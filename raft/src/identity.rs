@@ -37,6 +37,9 @@ pub struct Belongs {
     /// The members as last heard of, by node id.
     #[serde(default)]
     pub members: Vec<(u64, Node)>,
+    /// The set begins with this version: all founders know it.
+    #[serde(default)]
+    pub version: u32,
     /// It was taken out of the set again.
     #[serde(default)]
     pub removed: bool,

@@ -10,13 +10,14 @@ use std::time::Duration;
 use raftmq_proto::raft as pb;
 use tonic::Status;
 
+use crate::about::About;
 use crate::dial::{dial, standing};
 use crate::ground::Net;
 use crate::identity::Belongs;
 use crate::options::{Member, Node};
 use crate::replica::Inner;
 use crate::types::Raft;
-use crate::wire::Call;
+use crate::wire::{Call, check_bounds};
 
 /// Pause between two rounds.
 const ROUND: Duration = Duration::from_millis(500);
@@ -32,6 +33,8 @@ const ANSWER: Duration = Duration::from_secs(12);
 const SHORT_ANSWER: Duration = Duration::from_millis(500);
 /// Addresses asked in a round at most.
 const MAX_ADDRESSES: usize = 32;
+/// Longest name and id that are taken from a leader, bytes.
+const MAX_TEXT: usize = 255;
 /// A member looks this often whether it is where the membership says, and whether somebody leads.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -65,6 +68,7 @@ fn request(inner: &Inner, cluster_id: String, incarnation: String) -> pb::JoinRe
         peer_addr: options.peer_advertise.clone(),
         client_addr: options.client_advertise.clone(),
         cluster_id,
+        about: Some(inner.peers.about.message()),
     }
 }
 
@@ -89,7 +93,10 @@ pub async fn until_joined(inner: &Arc<Inner>) -> raftmq_store::Result<Belongs> {
         {
             match ask(&inner.peers.ground.net, &addr, &request).await {
                 Ok((leader, answer)) if answer.refused.is_empty() => {
-                    return accept(inner, leader, answer);
+                    match malformed(&answer).or_else(|| misfit(inner, &leader, &answer)) {
+                        None => return accept(inner, leader, answer),
+                        why => refused = why,
+                    }
                 }
                 Ok((leader, answer)) => {
                     refused = Some(format!("{leader} refuses: {}", answer.refused))
@@ -108,6 +115,26 @@ pub async fn until_joined(inner: &Arc<Inner>) -> raftmq_store::Result<Belongs> {
         round += 1;
         tokio::time::sleep(ROUND).await;
     }
+}
+
+/// Why an answer cannot be one of a leader.
+fn malformed(answer: &pb::JoinResponse) -> Option<String> {
+    let longest = answer.cluster_id.len().max(answer.name.len());
+    let plain = answer.cluster_id.bytes().all(|b| b.is_ascii_alphanumeric());
+    let ids = check_bounds(answer.node_id, answer.leader_id).is_ok() && answer.node_id > 0;
+    let good = plain && ids && longest <= MAX_TEXT && !answer.cluster_id.is_empty();
+    (!good).then(|| "an answer that makes no sense".to_owned())
+}
+
+/// Why this replica cannot belong to the leader's set.
+fn misfit(inner: &Inner, leader: &str, answer: &pb::JoinResponse) -> Option<String> {
+    let (own, about) = (&inner.peers.about, About::told(answer.about.clone()));
+    let me = match inner.options.self_name.as_str() {
+        "" => "this replica",
+        name => name,
+    };
+    own.misfit(me, (leader, &about), 0)
+        .or_else(|| about.misfit(leader, (me, own), answer.set_version))
 }
 
 fn accept(
@@ -150,10 +177,8 @@ pub async fn stay(inner: Arc<Inner>, raft: Raft, call: Call) {
                 || role.me.client_addr != inner.options.client_advertise);
         let lonely = !role.leads() && !inner.peers.guard.has_heard(inner.options.election_max * 3);
         // The leader may look for it at an address that was wrong, which a lonely replica does not hear of.
-        if moved || lonely {
-            tell_where(&inner, &call).await;
-        }
-        if lonely && was_removed(&inner, &call).await {
+        let removed = lonely && was_removed(&inner, &call).await;
+        if removed || (moved || lonely) && tell_where(&inner, &call).await == Told::Removed {
             leave(&inner, &raft);
             return;
         }
@@ -182,29 +207,40 @@ fn others(inner: &Inner, call: &Call) -> Vec<(u64, String)> {
     all
 }
 
-async fn tell_where(inner: &Arc<Inner>, call: &Call) {
+/// What the leader thinks of a member that says where it is.
+#[derive(PartialEq, Eq)]
+enum Told {
+    /// Noted, or not now.
+    Heard,
+    /// It is no member any more.
+    Removed,
+}
+
+async fn tell_where(inner: &Arc<Inner>, call: &Call) -> Told {
     let incarnation = inner.peers.identity.lock().incarnation.clone();
     let request = request(inner, call.cluster_id.clone(), incarnation);
     if inner.role.borrow().leads() {
         if let Err(status) = crate::membership::join(inner, request).await {
             tracing::warn!(%status, "the new address is not noted yet");
         }
-        return;
+        return Told::Heard;
     }
     let configured = inner.options.peers.iter().map(|p| (0, p.addr.clone()));
     for (_, addr) in others(inner, call).into_iter().chain(configured) {
         match ask(&inner.peers.ground.net, &addr, &request).await {
+            Ok((_, answer)) if answer.removed => return Told::Removed,
             Ok((_, answer)) if !answer.refused.is_empty() => {
                 tracing::warn!(
                     why = answer.refused,
                     "the leader does not look for this replica here"
                 );
-                return;
+                return Told::Heard;
             }
-            Ok(_) => return,
+            Ok(_) => return Told::Heard,
             Err(status) => tracing::debug!(%status, addr, "no leader there"),
         }
     }
+    Told::Heard
 }
 
 /// Whether another member says that this one is none any more.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::clock;
+use crate::{awake, clock};
 use raftmq_store::sabotage::{self, Sabotage};
 
 /// When a majority last acknowledged this leader.
 pub struct Lease {
     length: Duration,
     state: Mutex<State>,
+    awake: Mutex<Awake>,
     /// Given away: the majority's promise does not count any more.
     suspended: AtomicBool,
 }
@@ -28,6 +29,14 @@ enum State {
     },
 }
 
+/// What a sleep of the machine costs: acknowledgements from before it.
+struct Awake {
+    /// Time asleep when it was looked at last.
+    slept: Duration,
+    /// When a sleep was noticed.
+    woken: Option<Instant>,
+}
+
 impl Lease {
     /// `length` is the longest election timeout: followers ignore candidates for that long after a heartbeat. A
     /// tenth is left for clocks that run at different speeds.
@@ -35,6 +44,10 @@ impl Lease {
         Self {
             length: length * 9 / 10,
             state: Mutex::new(State::NotLeader),
+            awake: Mutex::new(Awake {
+                slept: awake::slept(),
+                woken: None,
+            }),
             suspended: AtomicBool::new(false),
         }
     }
@@ -45,6 +58,20 @@ impl Lease {
         self.suspended.store(suspended, Ordering::SeqCst);
     }
 
+    /// Whether the machine has not slept since `acknowledged`; `slept` is for how long it has, ever.
+    fn is_of_this_waking(&self, acknowledged: Instant, slept: Duration) -> bool {
+        let mut awake = self.awake.lock();
+        if slept > awake.slept + awake::NOTICEABLE {
+            tracing::warn!(
+                ms = (slept - awake.slept).as_millis() as u64,
+                "this machine was asleep: what was promised to it before does not count"
+            );
+            awake.woken = Some(clock::now());
+        }
+        awake.slept = awake.slept.max(slept);
+        awake.woken.is_none_or(|woken| acknowledged > woken)
+    }
+
     /// How long it holds after a majority's answer.
     pub fn length(&self) -> Duration {
         self.length
@@ -52,7 +79,9 @@ impl Lease {
 
     /// This replica leads and a majority acknowledged what was sent at `acknowledged`.
     pub fn renew(&self, acknowledged: Instant) {
-        *self.state.lock() = State::Leader { acknowledged };
+        if self.is_of_this_waking(acknowledged, awake::slept()) {
+            *self.state.lock() = State::Leader { acknowledged };
+        }
     }
 
     /// This replica leads and is the only voter.
@@ -75,7 +104,10 @@ impl Lease {
             State::NotLeader => false,
             _ if skip => true,
             State::Alone => true,
-            State::Leader { acknowledged } => clock::since(acknowledged) < self.length,
+            State::Leader { acknowledged } => {
+                clock::since(acknowledged) < self.length
+                    && self.is_of_this_waking(acknowledged, awake::slept())
+            }
         }
     }
 }
@@ -83,6 +115,19 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_promised_before_the_machine_slept_does_not_count() {
+        let lease = Lease::new(Duration::from_secs(10));
+        let before = clock::now();
+        let slept = awake::slept();
+        assert!(lease.is_of_this_waking(before, slept));
+        let asleep = slept + Duration::from_millis(300);
+        assert!(!lease.is_of_this_waking(before, asleep));
+        assert!(!lease.is_of_this_waking(before, asleep), "nor later");
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(lease.is_of_this_waking(clock::now(), asleep));
+    }
 
     #[test]
     fn a_lease_ends_by_itself() {

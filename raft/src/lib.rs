@@ -5,6 +5,8 @@
 //!
 //! Architecture invariant: no type of openraft appears in what this crate exports.
 
+mod about;
+mod awake;
 mod blocking;
 mod clock;
 mod core;
@@ -37,6 +39,7 @@ mod throttle;
 mod ticket;
 mod transfer;
 mod types;
+mod upgrade;
 mod wire;
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -15,6 +16,7 @@ use raftmq_proto::raft as pb;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
+use crate::about::About;
 use crate::clock;
 use crate::dial::dial;
 use crate::error::ChangeError;
@@ -80,6 +82,14 @@ fn settled_and_simple(inner: &Inner, raft: &Raft) -> Result<Settled, ChangeError
     }
 }
 
+/// Whether a role shows the membership in effect, final and applied here.
+pub fn is_settled(inner: &Inner, raft: &Raft, role: &Role) -> bool {
+    settled_and_simple(inner, raft).is_ok_and(|settled| {
+        let ids: Vec<u64> = settled.membership.nodes().map(|(id, _)| *id).collect();
+        ids.into_iter().eq(role.members.iter().map(|m| m.node_id))
+    })
+}
+
 /// Commits a change. With `retain`, voters that are removed stay as learners.
 async fn change(
     raft: &Raft,
@@ -136,9 +146,14 @@ pub async fn join(
     };
     let busy = |_| Status::unavailable("others are being taken in");
     let _slot = inner.joins.try_acquire().map_err(busy)?;
-    let taken = take_in(inner, &raft, &request).await;
-    let (refused, node_id, name) = match taken {
-        Ok((node_id, name)) => (String::new(), node_id, name),
+    let mut removed = false;
+    let (refused, node_id, name) = match take_in(inner, &raft, &request).await {
+        Ok(Taken::Member(node_id, name)) => (String::new(), node_id, name),
+        Ok(Taken::Removed) => {
+            removed = true;
+            let why = "it was removed from the set: to join again it needs an empty directory";
+            (why.to_owned(), 0, String::new())
+        }
         Err(ChangeError::Refused(why)) => (why, 0, String::new()),
         Err(error) => return Err(Status::unavailable(error.to_string())),
     };
@@ -149,6 +164,9 @@ pub async fn join(
         node_id,
         name,
         leader_id: belongs.node_id,
+        removed,
+        about: Some(inner.peers.about.message()),
+        set_version: inner.store.state.set_version(),
     })
 }
 
@@ -163,6 +181,7 @@ async fn incarnation_at(inner: &Inner, addr: &str) -> Result<String, String> {
         set: inner.options.set.clone(),
         name: inner.options.self_name.clone(),
         incarnation: inner.peers.identity.lock().incarnation.clone(),
+        about: Some(inner.peers.about.message()),
     };
     let answer = match dial(&inner.peers.ground.net, addr, ANSWER).await {
         Ok(mut client) => client.hello(hello).await,
@@ -172,12 +191,36 @@ async fn incarnation_at(inner: &Inner, addr: &str) -> Result<String, String> {
     Ok(answer.into_inner().incarnation)
 }
 
+/// What a [`pb::JoinRequest`] comes to.
+enum Taken {
+    /// A member, with this node id and name.
+    Member(u64, String),
+    /// It was a member: a removal is final, and a replica that does not know of its own yet must not undo it.
+    Removed,
+}
+
+/// Why a replica that asks to be a member cannot be one.
+fn misfit(inner: &Inner, request: &pb::JoinRequest) -> Option<String> {
+    let name = match request.name.as_str() {
+        "" => request.peer_addr.as_str(),
+        name => name,
+    };
+    let me = inner.role.borrow().me.name.clone();
+    let about = About::told(request.about.clone());
+    let version = inner.raising.load(Ordering::SeqCst);
+    let version = version.max(inner.store.state.set_version());
+    inner.peers.about.misfit(&me, (name, &about), version)
+}
+
 async fn take_in(
     inner: &Arc<Inner>,
     raft: &Raft,
     request: &pb::JoinRequest,
-) -> Result<(u64, String), ChangeError> {
+) -> Result<Taken, ChangeError> {
     let refuse = |why: String| Err(ChangeError::Refused(why));
+    if let Some(why) = misfit(inner, request) {
+        return refuse(why);
+    }
     let of_request = |membership: &Membership| {
         let mut nodes = membership.nodes();
         let own = nodes.find(|(_, n)| n.incarnation == request.incarnation);
@@ -188,7 +231,12 @@ async fn take_in(
         node.peer_addr == request.peer_addr && node.client_addr == request.client_addr
     };
     if let Some((id, node)) = known.as_ref().filter(|(_, node)| is_there(node)) {
-        return Ok((*id, node.name.clone()));
+        return Ok(Taken::Member(*id, node.name.clone()));
+    }
+    // Whoever carries the set's id belonged to it.
+    let belonged = !request.cluster_id.is_empty();
+    if belonged && known.is_none() {
+        return Ok(Taken::Removed);
     }
     // Whoever stands at that address from now on gets the log and votes: it has to be the one that asks.
     match incarnation_at(inner, &request.peer_addr).await {
@@ -227,7 +275,14 @@ async fn take_in(
             "a member has moved"
         );
         change(raft, settled, Change::SetNodes([(id, node)].into()), true).await?;
-        return Ok((id, name));
+        return Ok(Taken::Member(id, name));
+    }
+    if belonged {
+        return Ok(Taken::Removed);
+    }
+    // The set's version may have been raised meanwhile.
+    if let Some(why) = misfit(inner, request) {
+        return refuse(why);
     }
     if settled.membership.nodes().count() >= MAX_MEMBERS {
         return refuse(format!("the set has {MAX_MEMBERS} members already"));
@@ -267,7 +322,7 @@ async fn take_in(
         "a replica joins as a learner"
     );
     change(raft, settled, Change::AddNodes([(id, node)].into()), true).await?;
-    Ok((id, name))
+    Ok(Taken::Member(id, name))
 }
 
 /// A name for a replica that has none.

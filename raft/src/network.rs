@@ -21,7 +21,9 @@ use openraft::raft::{
 use parking_lot::RwLock;
 use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_client::PeerClient;
+use raftmq_store::state::State;
 use tokio::sync::{Semaphore, watch};
+use tonic::metadata::MetadataMap;
 use tonic::transport::Endpoint;
 
 use crate::ground::{Link, Net, Peer};
@@ -96,6 +98,10 @@ pub struct Network {
     pub book: Arc<AddressBook>,
     /// Index of the last entry of the own log.
     pub appended: watch::Receiver<u64>,
+    /// The applied state, for the set's version.
+    pub state: Arc<State>,
+    /// Own name, for what is said of a peer that does not fit.
+    pub name: String,
 }
 
 /// One target.
@@ -106,6 +112,12 @@ pub struct Client {
     connect_timeout: Duration,
     book: Arc<AddressBook>,
     appended: watch::Receiver<u64>,
+    state: Arc<State>,
+    name: String,
+    /// The target's name.
+    target_name: String,
+    /// What was logged last of a target that takes nothing.
+    refused: Option<String>,
     /// The address and what was made for it.
     client: Option<(String, Peer)>,
 }
@@ -125,6 +137,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             connect_timeout: self.connect_timeout,
             book: self.book.clone(),
             appended: self.appended.clone(),
+            state: self.state.clone(),
+            name: self.name.clone(),
+            target_name: node.name.clone(),
+            refused: None,
             client: None,
         }
     }
@@ -165,6 +181,33 @@ impl Client {
         }
     }
 
+    /// Whether the target, which has answered with this, may get entries; says so in the log when it does not.
+    fn fits(&mut self, answer: Result<&MetadataMap, &tonic::Status>) -> Result<(), tonic::Status> {
+        let why = match answer {
+            Ok(map) => self.call.about.misfit(
+                &self.name,
+                (&self.target_name, &Call::told(map)),
+                self.state.set_version(),
+            ),
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                Some(status.message().to_owned())
+            }
+            Err(_) => return Ok(()),
+        };
+        if why.is_some() && why != self.refused {
+            tracing::error!(
+                to = self.target_name,
+                why,
+                "nothing is sent to a replica that does not fit"
+            );
+        }
+        self.refused.clone_from(&why);
+        match why {
+            None => Ok(()),
+            Some(why) => Err(tonic::Status::failed_precondition(why)),
+        }
+    }
+
     fn client(&mut self) -> Result<Peer, Error> {
         self.connected().map_err(|status| unreachable(&status))
     }
@@ -192,7 +235,7 @@ impl Client {
         Ok(VoteResponse {
             vote: wire::vote_from(response.vote).map_err(|s| unreachable(&s))?,
             vote_granted: response.granted,
-            last_log_id: wire::id_from(response.last),
+            last_log_id: wire::id_from(response.last).map_err(|s| unreachable(&s))?,
         })
     }
 }
@@ -284,6 +327,8 @@ impl RaftNetworkV2<TypeConfig> for Client {
             let opened = tokio::time::timeout(setup, client.append(request)).await;
             let opened = opened
                 .map_err(|_| unreachable(&tonic::Status::deadline_exceeded("append stream")))?;
+            self.fits(opened.as_ref().map(tonic::Response::metadata))
+                .map_err(|s| unreachable(&s))?;
             let responses = opened.map_err(|s| unreachable(&s))?.into_inner();
 
             let state = Some((responses, Window(permits), sent, 0usize));

@@ -35,6 +35,8 @@ pub struct Policy {
     pub voters: usize,
     /// `preferredLeaderId`: the name of the replica that leads when it can.
     pub preferred_leader: Option<String>,
+    /// `autoFinalizeUpgrade`: the leader raises the set's version when every member knows a newer one.
+    pub auto_finalize: bool,
 }
 
 impl Default for Policy {
@@ -47,6 +49,7 @@ impl Default for Policy {
             evict_after: None,
             voters: 0,
             preferred_leader: None,
+            auto_finalize: false,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The peer port: what the other replicas ask of this one. Up from the first moment, so that a set can be founded;
 //! Raft calls are refused until this directory belongs to a set.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use openraft::raft::{TransferLeaderRequest, VoteRequest};
@@ -14,8 +15,11 @@ use raftmq_proto::raft::peer_server::Peer;
 use raftmq_store::commitlog::CommitLog;
 use raftmq_store::snapshots::Snapshots;
 use raftmq_store::vfs::FileSystem;
+use tokio::sync::Semaphore;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::about::About;
 use crate::clock;
 use crate::ground::Ground;
 use crate::identity::{Belongs, Identity};
@@ -51,12 +55,32 @@ pub struct PeerState {
     pub log: CommitLog,
     /// Where snapshots arrive.
     pub snapshots: Arc<Snapshots>,
+    /// What this replica says of itself.
+    pub about: Arc<About>,
+    /// Callers that do not fit, by node id, and what was logged of them.
+    pub misfits: Mutex<BTreeMap<u64, String>>,
+    /// Slots of transfers that are received.
+    pub receiving: Semaphore,
     /// Woken when the identity has changed.
     pub founded: tokio::sync::Notify,
 }
 
 /// Bytes of log that another replica gets at once for a repair.
 const MAX_REPAIR: usize = 4 * 1024 * 1024;
+/// Snapshots that are received at once: a second one while a leader that is gone still holds the first.
+const MAX_RECEIVING: usize = 2;
+/// Longest wait for a piece of a snapshot.
+const NEXT_CHUNK: Duration = Duration::from_secs(30);
+/// Members of a set at its founding, and bytes of a name or an id, that are taken from a peer.
+const MAX_FOUNDERS: usize = 15;
+const MAX_TEXT: usize = 255;
+/// Callers that do not fit, of which is remembered that they were logged.
+const MAX_MISFITS: usize = 64;
+
+/// Slots of [`PeerState::receiving`].
+pub fn receiving_slots() -> Semaphore {
+    Semaphore::new(MAX_RECEIVING)
+}
 
 /// The service.
 #[derive(Clone)]
@@ -74,8 +98,34 @@ impl PeerService {
             cluster_id: belongs.cluster_id.clone(),
             from: belongs.node_id,
             to: belongs.node_id,
+            about: self.0.about.clone(),
         };
-        call.check(request.metadata())
+        drop(identity);
+        call.check(request.metadata())?;
+        self.check_fit(request.metadata())
+    }
+
+    /// Refuses a caller whose log or program is not for this set.
+    fn check_fit(&self, map: &MetadataMap) -> Result<(), Status> {
+        let (owner, caller) = (self.owner()?, wire::caller(map));
+        let role = owner.role.borrow().clone();
+        let known = role.members.iter().find(|m| m.node_id == caller);
+        let name = known.map_or_else(|| format!("replica {caller}"), |m| m.name.clone());
+        let misfit = self.0.about.misfit(
+            &role.me.name,
+            (&name, &Call::told(map)),
+            owner.store.state.set_version(),
+        );
+        let mut misfits = self.0.misfits.lock();
+        let Some(why) = misfit else {
+            misfits.remove(&caller);
+            return Ok(());
+        };
+        if misfits.get(&caller) != Some(&why) && misfits.len() < MAX_MISFITS {
+            tracing::error!(why, "a replica that does not fit is refused");
+            misfits.insert(caller, why.clone());
+        }
+        Err(Status::failed_precondition(why))
     }
 
     fn owner(&self) -> Result<Arc<Inner>, Status> {
@@ -83,14 +133,22 @@ impl PeerService {
         owner.ok_or_else(|| Status::unavailable("this replica starts or ends"))
     }
 
+    /// The core, for a member that fits.
     fn core<T>(&self, request: &Request<T>) -> Result<&Raft, Status> {
-        let Some((raft, call)) = self.0.core.get() else {
+        let (raft, _) = self.any_core(request)?;
+        self.check_fit(request.metadata())?;
+        Ok(raft)
+    }
+
+    /// The core, for any member.
+    fn any_core<T>(&self, request: &Request<T>) -> Result<&(Raft, Call), Status> {
+        let Some(core) = self.0.core.get() else {
             return Err(Status::unavailable(
                 "this replica does not belong to a set yet",
             ));
         };
-        call.check(request.metadata())?;
-        Ok(raft)
+        core.1.check(request.metadata())?;
+        Ok(core)
     }
 }
 
@@ -134,7 +192,11 @@ impl Peer for PeerService {
             Ok(result) => Ok(wire::result_to(result)),
             Err(error) => Err(fatal(error)),
         });
-        Ok(Response::new(Box::pin(output)))
+        let mut response: Response<AppendStream> = Response::new(Box::pin(output));
+        if let Some((_, call)) = self.0.core.get() {
+            call.tell(response.metadata_mut());
+        }
+        Ok(response)
     }
 
     async fn request_vote(
@@ -160,7 +222,7 @@ impl Peer for PeerService {
             .map_err(Status::failed_precondition)?;
         let mut rpc = VoteRequest::<TypeConfig>::new(
             wire::vote_from(request.vote)?,
-            wire::id_from(request.last),
+            wire::id_from(request.last)?,
         );
         rpc.leadership_transfer = request.leadership_transfer;
         let answer = if request.pre_vote {
@@ -188,7 +250,7 @@ impl Peer for PeerService {
         let request = TransferLeaderRequest::new(
             wire::vote_from(request.from)?,
             request.to,
-            wire::id_from(request.last),
+            wire::id_from(request.last)?,
         );
         let refused = match raft.handle_transfer_leader(request).await.map_err(fatal)? {
             Ok(()) => String::new(),
@@ -207,15 +269,36 @@ impl Peer for PeerService {
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
-        let last = wire::id_from(head.last)
+        let last = wire::id_from(head.last)?
             .ok_or_else(|| Status::invalid_argument("a snapshot of nothing"))?;
         let disk = |e: std::io::Error| Status::resource_exhausted(e.to_string());
+        let vote = wire::vote_from(head.vote)?;
+        let promised = raft.with_raft_state(|state| *state.vote_ref());
+        let promised = promised.await.map_err(fatal)?;
+        let valid = vote
+            .partial_cmp(&promised)
+            .is_some_and(std::cmp::Ordering::is_ge);
+        if !valid {
+            // Of a leader that is deposed: it hears so before it has sent all of it.
+            return Ok(Response::new(pb::SnapshotResponse {
+                vote: Some(wire::vote_to(&promised)),
+            }));
+        }
+        let busy = |_| Status::resource_exhausted("other snapshots are being received");
+        let _slot = self.0.receiving.try_acquire().map_err(busy)?;
         let mut incoming = Incoming::create(
             self.0.ground.env.fs.clone(),
-            self.0.snapshots.incoming_path(last.index),
+            self.0
+                .snapshots
+                .incoming_path(uuid::Uuid::new_v4().as_u64_pair().0),
+            &self.0.dir,
         )
         .map_err(disk)?;
-        while let Some(chunk) = input.message().await? {
+        let silent = |_| Status::deadline_exceeded("no more of the snapshot comes");
+        while let Some(chunk) = tokio::time::timeout(NEXT_CHUNK, input.message())
+            .await
+            .map_err(silent)??
+        {
             incoming = incoming.write(chunk.data).await.map_err(disk)?;
         }
         let file = incoming.finish().await.map_err(disk)?;
@@ -235,7 +318,7 @@ impl Peer for PeerService {
             snapshot: file,
         };
         let answer = raft
-            .install_full_snapshot(wire::vote_from(head.vote)?, snapshot)
+            .install_full_snapshot(vote, snapshot)
             .await
             .map_err(fatal)?;
         Ok(Response::new(pb::SnapshotResponse {
@@ -265,7 +348,7 @@ impl Peer for PeerService {
         &self,
         request: Request<pb::StandingRequest>,
     ) -> Result<Response<pb::StandingResponse>, Status> {
-        let raft = self.core(&request)?;
+        let (raft, _) = self.any_core(&request)?;
         let caller = wire::caller(request.metadata());
         let owner = self.owner()?;
         Ok(Response::new(own_standing(&owner, raft, caller)))
@@ -302,6 +385,7 @@ impl Peer for PeerService {
                 .map(|m| m.cluster_id)
                 .unwrap_or_default(),
             client_addr: self.0.client_addr.clone(),
+            about: Some(self.0.about.message()),
         }))
     }
 
@@ -314,8 +398,28 @@ impl Peer for PeerService {
         if refused.is_empty() {
             self.0.founded.notify_one();
         }
-        Ok(Response::new(pb::FoundResponse { refused }))
+        Ok(Response::new(pb::FoundResponse {
+            refused,
+            about: Some(self.0.about.message()),
+        }))
     }
+}
+
+/// Why a request to found a set cannot be one: the names in their order have the node ids from 1 on.
+fn malformed(request: &pb::FoundRequest) -> Option<&'static str> {
+    let founders = &request.founders;
+    let texts = founders.iter().flat_map(|f| [&f.name, &f.incarnation]);
+    let mut texts = texts.chain([&request.cluster_id]);
+    let in_order = founders.is_sorted_by(|a, b| a.name < b.name);
+    if founders.len() > MAX_FOUNDERS || texts.any(|t| t.is_empty() || t.len() > MAX_TEXT) {
+        return Some("too many founders, or a name that is none");
+    }
+    let counted = (1..).zip(founders).all(|(id, f)| f.node_id == id);
+    let plain = request
+        .cluster_id
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric());
+    (!in_order || !counted || !plain).then_some("founders that are not in their order")
 }
 
 /// Reads a received snapshot whole.
@@ -330,6 +434,12 @@ async fn check_snapshot(
         .await
         .map_err(|e| Status::internal(e.to_string()))?
         .map_err(|e| Status::data_loss(e.to_string()))?;
+    let membership = header.membership.as_deref().map(decode_stored);
+    if membership.is_some_and(|decoded| decoded.is_err()) {
+        return Err(Status::data_loss(
+            "a snapshot without a membership that can be read",
+        ));
+    }
     if header.mark.index != index {
         return Err(Status::data_loss("a snapshot of another entry"));
     }
@@ -347,12 +457,28 @@ impl PeerService {
             let same = membership.cluster_id == request.cluster_id;
             return Ok((!same).then(|| format!("already a member of {}", membership.cluster_id)));
         }
+        if let Some(why) = malformed(&request) {
+            return Err(Status::invalid_argument(why));
+        }
         let own = request.founders.iter().find(|f| f.name == self.0.name);
         let Some(own) = own.filter(|f| f.incarnation == identity.incarnation) else {
             return Ok(Some("this directory is not among the founders".to_owned()));
         };
+        let founder = About::told(request.about.clone());
+        let known = request.founders.iter().min_by(|a, b| a.name.cmp(&b.name));
+        let name = known.map_or("the founder", |f| f.name.as_str());
+        if let Some(why) = self.0.about.misfit(&self.0.name, (name, &founder), 0) {
+            return Ok(Some(why));
+        }
+        if request.version > self.0.about.newest {
+            return Ok(Some(format!(
+                "the set is to begin with version {}, the program of {} knows versions up to {}",
+                request.version, self.0.name, self.0.about.newest
+            )));
+        }
         let mut founded = identity.clone();
         founded.membership = Some(Belongs {
+            version: request.version,
             cluster_id: request.cluster_id,
             node_id: own.node_id,
             founders: request

@@ -46,6 +46,8 @@ pub struct Guard {
     alone: AtomicBool,
     /// About to stop: it votes and does not lead.
     leaving: AtomicBool,
+    /// A committed entry is newer than this program: it votes and does not lead.
+    newer: Mutex<Option<String>>,
     state: Mutex<State>,
 }
 
@@ -99,6 +101,7 @@ impl Guard {
             log,
             alone: AtomicBool::new(alone),
             leaving: AtomicBool::new(false),
+            newer: Mutex::default(),
             state: Mutex::new(State {
                 lost,
                 ..State::default()
@@ -120,7 +123,8 @@ impl Guard {
     pub fn hindrance(&self) -> Option<String> {
         let leaves = self.leaving.load(Ordering::Relaxed);
         let leaves = leaves.then(|| "it is about to stop".to_owned());
-        leaves.or_else(|| self.restriction())
+        let newer = || self.newer.lock().clone().map(outdated);
+        leaves.or_else(newer).or_else(|| self.restriction())
     }
 
     /// It waits for a leader, or for all voters.
@@ -189,6 +193,11 @@ impl Guard {
     }
 }
 
+/// Why a replica neither leads nor serves that has met what its program does not know.
+pub fn outdated(what: String) -> String {
+    format!("its program is older than the set and has to be upgraded: {what}")
+}
+
 /// Holds the restrictions for the life of the replica: campaigns are switched off and on, leadership is given up.
 pub async fn watch(inner: Arc<Inner>, raft: Raft, call: Call, quiet: Duration) {
     tokio::time::sleep(quiet).await;
@@ -199,12 +208,15 @@ pub async fn watch(inner: Arc<Inner>, raft: Raft, call: Call, quiet: Duration) {
     loop {
         let restricted = guard.restriction().is_some();
         let leaves = guard.leaving.load(Ordering::Relaxed);
-        let campaign = !leaves && (!restricted || floor_is_ours(guard));
+        let newer = inner.applied.newer();
+        let outdated = newer.is_some();
+        *guard.newer.lock() = newer;
+        let campaign = !leaves && !outdated && (!restricted || floor_is_ours(guard));
         if electing != Some(campaign) {
             raft.runtime_config().elect(campaign);
             electing = Some(campaign);
         }
-        if !restricted {
+        if !restricted && !outdated {
             // Damage is rare and found while it is read: looking now and then is enough.
             tokio::time::sleep(LOOK).await;
             continue;
@@ -234,7 +246,12 @@ pub async fn watch(inner: Arc<Inner>, raft: Raft, call: Call, quiet: Duration) {
                 );
             }
         } else if leads {
-            tracing::warn!("leadership is handed over: the log is damaged here");
+            match outdated {
+                true => {
+                    tracing::warn!("leadership is handed over: the program is older than the set")
+                }
+                false => tracing::warn!("leadership is handed over: the log is damaged here"),
+            }
             if let Err(error) = transfer::transfer(&inner, None).await {
                 tracing::warn!(%error, "nobody else can lead");
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -10,8 +10,10 @@ use raftmq_proto::raft as pb;
 use raftmq_store::commitlog::damage::Damage;
 use raftmq_store::commitlog::format::Header;
 use raftmq_store::commitlog::{CommitLog, LogOptions};
+use raftmq_store::version::NEWEST;
 use raftmq_store::{Store, StoreError};
 
+use crate::about::About;
 use crate::dial::dial;
 use crate::error::RaftError;
 use crate::ground::{Ground, Net};
@@ -175,6 +177,7 @@ pub fn repair_whole(
         cluster_id: belongs.cluster_id.clone(),
         from: belongs.node_id,
         to: 0,
+        about: Arc::new(About::own(options.segment_size, NEWEST)),
     };
     let mut rounds = 0u32;
     while let Some(range) = log.damage().first().copied() {

@@ -1,7 +1,7 @@
 //! The facade: one replica of one broker set, as the broker uses it. Owns the store, the Raft core and a tokio
 //! runtime of its own, so that neither a backlog read nor a storm of clients delays a heartbeat.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -15,6 +15,7 @@ use raftmq_store::{Command, Store};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Notify, oneshot, watch};
 
+use crate::about::About;
 use crate::error::{ChangeError, ProposeError, RaftError};
 use crate::ground::Ground;
 use crate::lag::LagClock;
@@ -28,7 +29,7 @@ use crate::state_machine::{AppliedView, Observer};
 use crate::ticket::Stored;
 use crate::types::Raft;
 use crate::wire::Call;
-use crate::{blocking, clock, in_sync, membership};
+use crate::{blocking, clock, in_sync, membership, peer_server, quarantine, upgrade};
 
 mod reads;
 pub(crate) mod start;
@@ -83,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) last_led: Mutex<Option<Instant>>,
     /// Held while leadership or the membership is changed.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// The highest set version this replica has proposed.
+    pub(crate) raising: AtomicU32,
     /// Newcomers under examination.
     pub(crate) joins: tokio::sync::Semaphore,
     /// What is applied.
@@ -168,10 +171,20 @@ impl Replica {
         if identity.membership.as_ref().is_some_and(|m| m.removed) {
             store.log.close();
             end(runtime);
-            return Err(RaftError::Config(format!(
+            return Err(RaftError::Hopeless(format!(
                 "{} was removed from the set {}: to join again this replica needs an empty directory",
                 options.store_dir.display(),
                 options.set
+            )));
+        }
+        let version = store.state.set_version();
+        if version > ground.newest_version {
+            store.log.close();
+            end(runtime);
+            return Err(RaftError::Hopeless(format!(
+                "{} belongs to a set at version {version}; this program knows versions up to {}: start a newer one",
+                options.store_dir.display(),
+                ground.newest_version
             )));
         }
         let limits = Limits {
@@ -203,6 +216,7 @@ impl Replica {
             }
         };
         let state = store.machine.lock().state().clone();
+        let about = Arc::new(About::own(options.segment_size, ground.newest_version));
         let inner = Arc::new(Inner {
             proposer: Proposer::new(options.policy.ack, limits, lease.clone(), state),
             lease,
@@ -218,6 +232,9 @@ impl Replica {
                 owner: OnceLock::new(),
                 core: OnceLock::new(),
                 no_votes_before: OnceLock::new(),
+                about,
+                misfits: Mutex::default(),
+                receiving: peer_server::receiving_slots(),
                 founded: tokio::sync::Notify::new(),
             }),
             store,
@@ -231,6 +248,7 @@ impl Replica {
             led_since: Mutex::default(),
             last_led: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            raising: AtomicU32::new(0),
             joins: membership::join_slots(),
             applied: Arc::default(),
             book: Arc::default(),
@@ -403,6 +421,17 @@ impl Replica {
             .await
     }
 
+    /// Raises the set's version to the newest that every member knows: this program's. After it no older program can be a
+    /// member of the set.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; refused while a member, learners too, is silent or has an older program.
+    pub async fn finalize_upgrade(&self) -> Result<(), ChangeError> {
+        let inner = self.inner.clone();
+        self.on_raft(async move { upgrade::finalize(&inner).await })
+            .await
+    }
+
     /// Runs on the Raft runtime, where its connections live, and to its end even if the caller goes away.
     async fn on_raft<T: Send + 'static>(
         &self,
@@ -427,6 +456,12 @@ impl Replica {
     /// This replica is about to stop: from now on it neither campaigns nor takes the leadership.
     pub fn leave_leading(&self) {
         self.inner.peers.guard.leave();
+    }
+
+    /// Why this replica applies nothing more, and neither leads nor serves: the set has a command that its program does not
+    /// know.
+    pub fn outdated(&self) -> Option<String> {
+        self.inner.applied.newer().map(quarantine::outdated)
     }
 
     /// How long ago this process led; `None`: never.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::lease::Lease;
 use crate::options::Member;
+use crate::state_machine::AppliedView;
 use crate::types::{Raft, TypeConfig};
 
 /// This replica's view of its set.
@@ -44,7 +45,7 @@ impl Role {
         self.state_is_leader
     }
 
-    fn of(metrics: &RaftMetrics<TypeConfig>, me: &Member) -> Self {
+    fn of(metrics: &RaftMetrics<TypeConfig>, me: &Member, may_serve: bool) -> Self {
         let membership = metrics.membership_config.membership();
         let members: Vec<Member> = membership
             .nodes()
@@ -64,7 +65,7 @@ impl Role {
             term: metrics.current_term,
             me,
             leader,
-            serving: leads && applied_term == Some(metrics.current_term),
+            serving: leads && may_serve && applied_term == Some(metrics.current_term),
             voters: membership.voter_ids().collect(),
             settled: membership.get_joint_config().len() <= 1
                 && metrics.last_applied.as_ref() >= metrics.membership_config.log_id().as_ref(),
@@ -121,6 +122,7 @@ pub async fn follow(
     me: Member,
     lease: Arc<Lease>,
     log: CommitLog,
+    view: Arc<AppliedView>,
     publish: watch::Sender<Arc<Role>>,
     mut seen_members: impl FnMut(&Role),
 ) -> String {
@@ -143,7 +145,7 @@ pub async fn follow(
                 now.checked_sub(at.into_inner().elapsed())
             });
             (
-                Role::of(&seen, &me),
+                Role::of(&seen, &me, view.newer().is_none()),
                 acknowledged,
                 seen.running_state.clone(),
             )

@@ -1,7 +1,7 @@
 //! Snapshots between replicas: a file here, a stream of chunks on the wire, a file there. Only the state at the oldest
 //! retained position travels this way; the messages come as log entries.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
 
@@ -17,6 +17,8 @@ use crate::types::{CommittedLeaderId, Meta, decode_stored, log_id};
 const CHUNK: u64 = 1024 * 1024;
 /// Largest snapshot that is taken from a leader, bytes: metadata only, no messages.
 const MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// A snapshot may take this part of what is free on the disk: installed it is there twice.
+const PART_OF_DISK: u64 = 2;
 
 /// A snapshot as openraft hands it around: where it lies.
 #[derive(Clone)]
@@ -25,6 +27,35 @@ pub struct SnapshotFile {
     pub path: PathBuf,
     /// Where files are.
     pub fs: Arc<dyn FileSystem>,
+    /// Of one that was received: deletes what is left of it when nobody needs it any more.
+    _received: Option<Arc<Received>>,
+}
+
+/// A file of a transfer, gone with the last who needs it, unless it was taken in under another name.
+pub struct Received {
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if self.fs.exists(&self.path)
+            && let Err(error) = self.fs.remove_file(&self.path)
+        {
+            tracing::warn!(%error, "a snapshot that was not installed is not deleted");
+        }
+    }
+}
+
+impl SnapshotFile {
+    /// One that stays.
+    pub fn kept(fs: Arc<dyn FileSystem>, path: PathBuf) -> Self {
+        Self {
+            path,
+            fs,
+            _received: None,
+        }
+    }
 }
 
 impl fmt::Debug for SnapshotFile {
@@ -54,7 +85,7 @@ pub fn chunks(source: SnapshotFile) -> impl Stream<Item = Bytes> {
     futures_util::stream::unfold(
         (None, 0),
         move |(open, at): (Option<Arc<dyn File>>, u64)| {
-            let SnapshotFile { path, fs } = source.clone();
+            let SnapshotFile { path, fs, .. } = source.clone();
             async move {
                 let read = blocking::run(move || -> io::Result<_> {
                     let file = match open {
@@ -87,21 +118,30 @@ pub struct Incoming {
     target: SnapshotFile,
     file: Arc<dyn File>,
     bytes: u64,
+    most: u64,
 }
 
 impl Incoming {
-    /// Makes the file.
+    /// Makes the file, which no other transfer may have.
     ///
     /// # Errors
     /// I/O.
-    pub fn create(fs: Arc<dyn FileSystem>, path: PathBuf) -> io::Result<Self> {
+    pub fn create(fs: Arc<dyn FileSystem>, path: PathBuf, dir: &Path) -> io::Result<Self> {
+        let space = fs.space(dir)?;
         let file = fs.open(&path, true)?;
-        // One that a transfer left behind.
-        file.set_len(0)?;
+        let received = Received {
+            fs: fs.clone(),
+            path: path.clone(),
+        };
         Ok(Self {
-            target: SnapshotFile { path, fs },
+            target: SnapshotFile {
+                path,
+                fs,
+                _received: Some(Arc::new(received)),
+            },
             file,
             bytes: 0,
+            most: MAX_BYTES.min(space.available / PART_OF_DISK),
         })
     }
 
@@ -112,8 +152,11 @@ impl Incoming {
     pub async fn write(mut self, chunk: Bytes) -> io::Result<Self> {
         let at = self.bytes;
         self.bytes += chunk.len() as u64;
-        if self.bytes > MAX_BYTES {
-            return Err(io::Error::other("snapshot too large"));
+        if self.bytes > self.most {
+            let most = self.most;
+            return Err(io::Error::other(format!(
+                "a snapshot of more than {most} bytes: half of what is free on this disk, or the limit"
+            )));
         }
         let written = blocking::run(move || {
             self.file.write_all_vectored_at(&[chunk], at)?;

@@ -320,10 +320,7 @@ fn install(
 fn open(snapshots: &Snapshots, stored: &Stored) -> raftmq_store::Result<Snapshot> {
     Ok(Snapshot {
         meta: meta_of(stored)?,
-        snapshot: SnapshotFile {
-            path: stored.path.clone(),
-            fs: snapshots.fs().clone(),
-        },
+        snapshot: SnapshotFile::kept(snapshots.fs().clone(), stored.path.clone()),
     })
 }
 

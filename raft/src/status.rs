@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use openraft::async_runtime::watch::WatchReceiver;
 use raftmq_proto::raft as pb;
 
+use crate::about::About;
 use crate::dial::standing;
 use crate::in_sync::left_out;
 use crate::options::{AckLevel, Member};
@@ -62,6 +63,10 @@ pub struct ReplicaStatus {
     pub last_contact_ms: Option<u64>,
     /// Why it may neither vote nor lead.
     pub restriction: Option<String>,
+    /// The set's version as it has applied it; `None` when it does not answer.
+    pub set_version: Option<u32>,
+    /// The newest set version its program knows; 0 for a program that does not say. `None` when it does not answer.
+    pub newest_version: Option<u32>,
 }
 
 /// The set, as one replica sees it.
@@ -75,6 +80,8 @@ pub struct SetStatus {
     pub leader: Option<Member>,
     /// All members.
     pub replicas: Vec<ReplicaStatus>,
+    /// The set's version, as far as any member has applied it.
+    pub set_version: u32,
 }
 
 /// How this replica itself stands; `caller` is the node id of who asks.
@@ -130,6 +137,8 @@ pub fn own_standing(inner: &Inner, raft: &Raft, caller: u64) -> pb::StandingResp
         restriction: guard.hindrance().unwrap_or_default(),
         followers: reach.iter().map(follower).collect(),
         caller_removed,
+        about: Some(inner.peers.about.message()),
+        set_version: inner.store.state.set_version(),
     }
 }
 
@@ -154,6 +163,7 @@ fn nothing(inner: &Inner) -> SetStatus {
         term: inner.role.borrow().term,
         leader: None,
         replicas: Vec::new(),
+        set_version: inner.store.state.set_version(),
     }
 }
 
@@ -191,6 +201,8 @@ async fn ask_all(inner: &Inner) -> SetStatus {
         .map(|a| a.term)
         .max()
         .unwrap_or(role.term);
+    let versions = answers.iter().flatten().map(|a| a.set_version);
+    let set_version = versions.max().unwrap_or(0);
     let policy = inner.policy.read().clone();
     let left_out = left_out(&inner.store.state);
     let replicas = answers.iter().zip(&role.members).map(|(answer, member)| {
@@ -207,6 +219,11 @@ async fn ask_all(inner: &Inner) -> SetStatus {
             false => seen.map(value),
         };
         let answer = answer.as_ref();
+        let about = answer.map(|a| About::told(a.about.clone()));
+        let misfit = about.as_ref().and_then(|about| {
+            let own = &inner.peers.about;
+            own.misfit(&role.me.name, (&member.name, about), set_version)
+        });
         let index = |id: &Option<pb::LogId>| Some(id.as_ref().map_or(0, |id| id.index));
         ReplicaStatus {
             role: match answer {
@@ -235,7 +252,10 @@ async fn ask_all(inner: &Inner) -> SetStatus {
             },
             restriction: answer
                 .map(|a| a.restriction.clone())
-                .filter(|r| !r.is_empty()),
+                .filter(|r| !r.is_empty())
+                .or(misfit),
+            set_version: answer.map(|a| a.set_version),
+            newest_version: about.map(|about| about.newest),
             member: member.clone(),
         }
     });
@@ -244,5 +264,6 @@ async fn ask_all(inner: &Inner) -> SetStatus {
         term,
         leader: leading.map(|(_, leader)| leader.clone()),
         replicas: replicas.collect(),
+        set_version,
     }
 }

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::lag::{self, Reach};
 use crate::replica::Inner;
 use crate::types::Raft;
-use crate::{membership, transfer};
+use crate::{membership, transfer, upgrade};
 
 /// How often the membership is looked at.
 const MEMBERSHIP: Duration = Duration::from_millis(500);
@@ -18,6 +18,8 @@ const WELL_FOR: Duration = Duration::from_secs(10);
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(60);
 /// Lag up to which the preferred replica counts as well.
 const WELL_LAG: Duration = Duration::from_millis(200);
+/// Pause between two attempts to raise the set's version.
+const UPGRADE: Duration = Duration::from_secs(5);
 /// Members that lag or were silent for so long are logged.
 const LAGGING: Duration = Duration::from_secs(5);
 /// For so long a set may be without a master before it is logged.
@@ -55,6 +57,7 @@ pub async fn run(inner: Arc<Inner>, raft: Raft, own: u64) {
     let mut lagging: Vec<u64> = Vec::new();
     let mut unserved = clock::now();
     let mut told = false;
+    let (mut upgrading, mut told_upgrade) = (None, None);
     loop {
         tokio::time::sleep(MEMBERSHIP).await;
         let role = inner.role.borrow().clone();
@@ -68,7 +71,7 @@ pub async fn run(inner: Arc<Inner>, raft: Raft, own: u64) {
                 tracing::info!("the set has a master again");
             }
             (unserved, told) = (clock::now(), false);
-        } else if !told && clock::since(unserved) >= NO_MASTER {
+        } else if !told && !role.removed && clock::since(unserved) >= NO_MASTER {
             told = true;
             tracing::warn!(
                 leads = role.leads(),
@@ -103,6 +106,16 @@ pub async fn run(inner: Arc<Inner>, raft: Raft, own: u64) {
             }
         }
         membership::tend(&inner).await;
+        if upgrade::is_wanted(&inner) && upgrading.is_none_or(|at| clock::since(at) >= UPGRADE) {
+            upgrading = Some(clock::now());
+            match upgrade::finalize(&inner).await {
+                Err(error) if told_upgrade.as_ref() != Some(&error) => {
+                    tracing::info!(%error, "the set's version is not raised yet");
+                    told_upgrade = Some(error);
+                }
+                _ => {}
+            }
+        }
 
         let wanted = inner.policy.read().preferred_leader.clone();
         let wanted = wanted.and_then(|name| role.member(&name).cloned());

@@ -159,6 +159,9 @@ impl fmt::Display for Entry {
     }
 }
 
+/// Node ids are below this.
+const MAX_NODE_ID: u64 = 1 << 62;
+
 /// A membership on disk and on the wire.
 #[derive(Serialize, Deserialize)]
 struct MembershipForm {
@@ -178,6 +181,18 @@ impl MembershipForm {
     }
 }
 
+impl MembershipForm {
+    /// What openraft and this crate can work with, wherever the bytes came from: somebody votes, and the next node id exists.
+    fn membership(self) -> std::result::Result<Membership, String> {
+        let voters = self.configs.iter().all(|config| !config.is_empty());
+        let ids = self.configs.iter().flatten().chain(self.nodes.keys());
+        if self.configs.is_empty() || !voters || ids.max().is_some_and(|id| *id >= MAX_NODE_ID) {
+            return Err("nobody votes, or a node id that is none".to_owned());
+        }
+        Membership::new(self.configs, self.nodes).map_err(|e| e.to_string())
+    }
+}
+
 /// Encodes a membership for a log entry.
 pub fn encode_membership(membership: &Membership) -> Vec<u8> {
     let form = MembershipForm::of(membership);
@@ -189,7 +204,7 @@ pub fn encode_membership(membership: &Membership) -> Vec<u8> {
 pub fn decode_membership(bytes: &[u8]) -> Result<Membership> {
     let damaged = |e: String| StoreError::corrupt("membership", e);
     let form: MembershipForm = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-    Membership::new(form.configs, form.nodes).map_err(|e| damaged(e.to_string()))
+    form.membership().map_err(damaged)
 }
 
 /// The membership in a log entry.
@@ -232,8 +247,7 @@ pub fn encode_stored(id: LogId, membership: &Membership, before: Option<&[u8]>) 
 pub fn decode_stored(bytes: &[u8]) -> Result<StoredMembership> {
     let damaged = |e: String| StoreError::corrupt("stored membership", e);
     let form: StoredForm = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
-    let membership = Membership::new(form.membership.configs, form.membership.nodes)
-        .map_err(|e| damaged(e.to_string()))?;
+    let membership = form.membership.membership().map_err(damaged)?;
     Ok(StoredMembership::new(
         Some(log_id(form.term, form.index)),
         membership,

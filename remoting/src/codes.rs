@@ -174,11 +174,12 @@ pub mod request {
         AUTH_DELETE_ACL = 3008;
         AUTH_GET_ACL = 3009;
         AUTH_LIST_ACL = 3010;
-        /// From here to 7004: RaftMQ's own, in a range RocketMQ does not use.
+        /// From here to 7005: RaftMQ's own, in a range RocketMQ does not use.
         RAFT_STATUS = 7001;
         RAFT_TRANSFER_LEADER = 7002;
         RAFT_ADD_REPLICA = 7003;
         RAFT_REMOVE_REPLICA = 7004;
+        RAFT_FINALIZE_UPGRADE = 7005;
         POP_MESSAGE = 200050;
         ACK_MESSAGE = 200051;
         PEEK_MESSAGE = 200052;

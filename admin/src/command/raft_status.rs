@@ -75,7 +75,7 @@ fn print_line(json: &[u8]) -> anyhow::Result<()> {
     output::print(&format!("{}\n", String::from_utf8_lossy(json)))
 }
 
-const HEADINGS: [&str; 14] = [
+const HEADINGS: [&str; 16] = [
     "#Set",
     "#Id",
     "#Name",
@@ -89,6 +89,8 @@ const HEADINGS: [&str; 14] = [
     "#LagMsgs",
     "#LagMs",
     "#ContactMs",
+    "#Version",
+    "#Knows",
     "#Addr",
 ];
 
@@ -129,8 +131,20 @@ fn row(set: &str, replica: &RaftReplica) -> [String; HEADINGS.len()] {
         number(replica.lag_messages),
         number(replica.lag_ms),
         number(replica.last_contact_ms),
+        number(replica.set_version),
+        number(replica.newest_version),
         replica.client_addr.clone(),
     ]
+}
+
+/// The version to which the set can be raised: every member answers and knows it.
+pub fn newer_version(set: &RaftStatus) -> Option<i64> {
+    let all = set.replicas.iter().map(|r| match r.reachable {
+        true => r.newest_version,
+        false => -1,
+    });
+    all.min()
+        .filter(|known| *known > i64::from(set.set_version))
 }
 
 /// What an operator should look at, the worst first.
@@ -161,6 +175,13 @@ fn warnings(set: &RaftStatus) -> Vec<String> {
             quorum.voters - 1
         ));
     }
+    if let Some(version) = newer_version(set) {
+        all.push(format!(
+            "its version {} can be raised to {version}: every replica knows it (finalizeUpgrade; no older program can be a \
+             member afterwards)",
+            set.set_version
+        ));
+    }
     all
 }
 
@@ -186,6 +207,8 @@ mod tests {
             lag_messages: 0,
             lag_ms: 0,
             last_contact_ms: 40,
+            set_version: 1,
+            newest_version: 1,
             ..Default::default()
         };
         RaftStatus {
@@ -195,6 +218,7 @@ mod tests {
             leader_name: "n0".into(),
             answered_by: "n0".into(),
             voters: vec![1, 2, 3],
+            set_version: 1,
             replicas: vec![
                 replica(1, RaftRole::Leader),
                 replica(2, RaftRole::Follower),
@@ -209,10 +233,10 @@ mod tests {
         assert_eq!(
             render(&[status()]),
             "\
-#Set      #Id  #Name  #Role     #Term  #Voter  #InSync  #Last  #Committed  #Applied  #LagMsgs  #LagMs  #ContactMs  #Addr
-broker-a    1  n0     leader        7  true    true      1234        1234      1230         0       0          40  10.0.0.1:10911
-broker-a    2  n1     follower      7  true    true      1234        1234      1230         0       0          40  10.0.0.2:10911
-broker-a    3  n2     follower      7  true    true      1234        1234      1230         0       0          40  10.0.0.3:10911
+#Set      #Id  #Name  #Role     #Term  #Voter  #InSync  #Last  #Committed  #Applied  #LagMsgs  #LagMs  #ContactMs  #Version  #Knows  #Addr
+broker-a    1  n0     leader        7  true    true      1234        1234      1230         0       0          40         1       1  10.0.0.1:10911
+broker-a    2  n1     follower      7  true    true      1234        1234      1230         0       0          40         1       1  10.0.0.2:10911
+broker-a    3  n2     follower      7  true    true      1234        1234      1230         0       0          40         1       1  10.0.0.3:10911
 "
         );
     }
@@ -234,6 +258,8 @@ broker-a    3  n2     follower      7  true    true      1234        1234      1
                 "-",
                 "false",
                 "false",
+                "-",
+                "-",
                 "-",
                 "-",
                 "-",
@@ -282,6 +308,18 @@ broker-a    3  n2     follower      7  true    true      1234        1234      1
                 "4 voters survive no more failures than 3: add one or remove one"
             ]
         );
+    }
+
+    #[test]
+    fn a_version_that_all_replicas_know_and_the_set_has_not_is_shown() {
+        let mut upgraded = status();
+        upgraded.set_version = 0;
+        assert!(warnings(&upgraded)[0].starts_with("its version 0 can be raised to 1"));
+        upgraded.replicas[2].newest_version = 0;
+        assert_eq!(warnings(&upgraded), [""; 0], "one is older");
+        upgraded.replicas[2].newest_version = 1;
+        upgraded.replicas[2].reachable = false;
+        assert_eq!(newer_version(&upgraded), None, "one is silent");
     }
 
     #[test]

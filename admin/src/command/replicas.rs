@@ -1,12 +1,13 @@
-//! `transferLeader`, `addReplica`, `removeReplica`. What can hurt is asked first, with what it would leave of the set.
+//! `transferLeader`, `addReplica`, `removeReplica`, `finalizeUpgrade`. What can hurt is asked first, with what it would leave of the set.
 
 use std::slice::from_ref;
 
 use anyhow::anyhow;
 use raftmq_client::Admin;
 use raftmq_remoting::body::{RaftReplica, RaftRole, RaftStatus};
+use raftmq_remoting::json;
 
-use super::raft_status::render;
+use super::raft_status::{newer_version, render};
 use crate::output;
 use crate::quorum::Quorum;
 use crate::sets::{self, Target};
@@ -45,6 +46,18 @@ pub struct RemoveArgs {
     /// Do not ask
     #[arg(short = 'y', long = "yes")]
     yes: bool,
+}
+
+#[derive(clap::Args)]
+pub struct FinalizeArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Do not ask
+    #[arg(short = 'y', long = "yes")]
+    yes: bool,
+    /// The state afterwards as JSON in one line; asks nothing
+    #[arg(long)]
+    json: bool,
 }
 
 /// # Errors
@@ -98,6 +111,31 @@ pub async fn remove(admin: &Admin, args: &RemoveArgs) -> anyhow::Result<()> {
     output::print(&format!(
         "{name} is removed from {}.\n{}",
         after.set,
+        render(from_ref(&after))
+    ))
+}
+
+/// # Errors
+/// As [`transfer_leader`]; a member is silent or has an older program, or the answer was no.
+pub async fn finalize(admin: &Admin, args: &FinalizeArgs) -> anyhow::Result<()> {
+    let addrs = args.target.addrs(admin).await?;
+    let status = sets::status(&addrs, async |addr| admin.raft_status(addr).await).await?;
+    if let Some(version) = newer_version(&status) {
+        let question = format!(
+            "Raise {} from version {} to {version}? No older program can be a member of it afterwards.",
+            status.set, status.set_version
+        );
+        output::confirm(&question, args.yes || args.json)?;
+    }
+    let after = sets::change(&addrs, async |addr| admin.finalize_upgrade(addr).await).await?;
+    if args.json {
+        let json = json::to_bytes(&after);
+        return output::print(&format!("{}\n", String::from_utf8_lossy(&json)));
+    }
+    output::print(&format!(
+        "{} is at version {}.\n{}",
+        after.set,
+        after.set_version,
         render(from_ref(&after))
     ))
 }

@@ -60,6 +60,16 @@ impl Admin {
             .await
     }
 
+    /// Raises the version of the set of `addr` to the newest that all of its members know. After it no older program can be a
+    /// member. Refused while a member is silent or older.
+    pub async fn finalize_upgrade(&self, addr: &str) -> Result<RaftStatus, ClientError> {
+        let cmd = RemotingCommand::request(request_code::RAFT_FINALIZE_UPGRADE);
+        status_in(
+            addr,
+            self.instance.call_within(addr, cmd, CHANGE_TIMEOUT).await?,
+        )
+    }
+
     async fn change_set(
         &self,
         addr: &str,

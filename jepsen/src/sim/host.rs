@@ -217,6 +217,7 @@ impl Host {
                 host: self.number,
             })),
             drive: Drive::Caller,
+            newest_version: raftmq_store::version::NEWEST,
         }
     }
 

@@ -287,6 +287,7 @@ async fn bootstrap(inner: &Arc<Inner>) -> Result<(), RaftError> {
                 identity.incarnation.clone(),
             )],
             name: inner.options.self_name.clone(),
+            version: inner.peers.about.newest,
             ..Belongs::default()
         };
         let mut founded = identity.clone();

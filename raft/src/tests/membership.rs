@@ -395,6 +395,38 @@ async fn removed_replicas_know_it_and_ids_are_not_used_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_live_replica_that_is_removed_does_not_come_back_by_itself() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let peers = peers(3);
+    let replicas = open_all(dir.path(), &peers).await;
+    let leader = serving(&replicas).await;
+    let led = replicas[leader].clone().expect("runs");
+    let gone = replicas[(leader + 1) % 3].clone().expect("runs");
+    led.remove_replica(&gone.role().me.name, false)
+        .await
+        .expect("removed");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let members: Vec<u64> = led.role().members.iter().map(|m| m.node_id).collect();
+    assert_eq!(members.len(), 2, "{members:?}");
+    assert!(members.iter().all(|id| *id <= 3), "{members:?}");
+    assert!(gone.role().removed);
+    // Nor when it asks in words of its own.
+    let incarnation = gone.inner().peers.identity.lock().incarnation.clone();
+    let request = raftmq_proto::raft::JoinRequest {
+        set: "broker-t".into(),
+        name: gone.role().me.name.clone(),
+        incarnation,
+        peer_addr: gone.role().me.peer_addr.clone(),
+        client_addr: gone.role().me.client_addr.clone(),
+        cluster_id: gone.cluster_id().expect("founded"),
+        about: Some(gone.inner().peers.about.message()),
+    };
+    let answer = crate::membership::join(led.inner(), request).await;
+    assert!(answer.expect("answered").removed);
+    assert_eq!(led.role().members.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_was_cut_off_is_finished_and_the_removed_one_does_not_stay() {
     let dir = tempfile::tempdir().expect("temp dir");
     let peers = peers(3);

@@ -2,7 +2,10 @@
 
 mod cluster;
 mod conformance;
+mod hostile_peers;
 mod membership;
 mod sharp_edges;
 mod storage;
 mod support;
+mod versions;
+mod waiting_room;

@@ -1,16 +1,18 @@
 //! What openraft leaves to its user, each held by a test: leader restore, one leader a term, purge beyond the log,
 //! votes after a restart, founding only from nothing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openraft::vote::RaftLeaderId;
 use raftmq_proto::raft as pb;
 use raftmq_proto::raft::peer_client::PeerClient;
-use raftmq_store::Store;
 use raftmq_store::commitlog::writer::FlushPolicy;
 use raftmq_store::commitlog::{EntryId, LogOptions};
+use raftmq_store::{Store, version};
 
 use super::support::{bodies, message, open, options, peers, send, serving};
+use crate::about::About;
 use crate::core::config;
 use crate::network::endpoint;
 use crate::types::LeaderId;
@@ -110,6 +112,7 @@ async fn a_restarted_voter_gives_no_vote_while_an_old_lease_may_run() {
         cluster_id: cluster_id.to_owned(),
         from: 3,
         to: 1,
+        about: Arc::new(About::own(1024 * 1024, version::NEWEST)),
     };
     for replica in replicas.iter_mut() {
         replica

@@ -37,6 +37,8 @@ shapes! {
         /// Node ids of the voters that have what the leader has, or nearly; only a leader knows.
         in_sync: Vec<u64>,
         replicas: Vec<RaftReplica>,
+        /// The set's version: what its members may write. Raised by RAFT_FINALIZE_UPGRADE.
+        set_version: u32,
     }
 
     /// One replica. Indexes count log entries, positions bytes of the log; -1 stands for what is not known.
@@ -64,6 +66,10 @@ shapes! {
         last_contact_ms: i64,
         /// Why it may not vote or lead; empty: it may.
         restriction: String,
+        /// The set's version as it has applied it.
+        set_version: i64,
+        /// The newest set version its program knows; 0: it is older than set versions.
+        newest_version: i64,
     }
 }
 
@@ -90,6 +96,8 @@ impl Default for RaftReplica {
             lag_ms: -1,
             last_contact_ms: -1,
             restriction: String::new(),
+            set_version: -1,
+            newest_version: -1,
         }
     }
 }

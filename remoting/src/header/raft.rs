@@ -1,5 +1,5 @@
 //! RaftMQ's own requests about a broker set: leader and members. Replicas go by name (`n0`) or node id. RAFT_STATUS (7001)
-//! has no fields. Each is answered with a [`crate::body::RaftStatus`].
+//! and RAFT_FINALIZE_UPGRADE (7005) have no fields. Each is answered with a [`crate::body::RaftStatus`].
 
 use crate::headers;
 
