@@ -23,6 +23,7 @@ use serde::Serialize;
 
 use crate::broker::{Broker, now_ms};
 use crate::call::Call;
+use crate::names;
 use crate::offset::{earliest_store_time, on_disk, store_time_at, with_lease};
 
 fn found<T: Serialize>(body: &T) -> RemotingCommand {
@@ -168,6 +169,10 @@ pub fn clone_offsets(broker: &Arc<Broker>, call: Call) {
         Ok(header) => header,
         Err(e) => return call.bad_header(e),
     };
+    if !names::is_group_name(&header.dest_group) {
+        let remark = format!("{:?} is no name of a group", header.dest_group);
+        return call.error(response::SYSTEM_ERROR, remark);
+    }
     let copy = move |broker: &Arc<Broker>, call: Call| {
         let one = header.topic.as_deref().unwrap_or_default().trim();
         let wanted = |topic: &str| {

@@ -123,6 +123,7 @@ fn refused(call: Call, error: &ProposeError) {
             response::SYSTEM_BUSY,
             "[OVERLOAD]the topic cannot be created now",
         ),
+        ProposeError::Unstorable(why) => call.error(response::INVALID_PARAMETER, why.clone()),
         _ => call.refuse("the topic cannot be created now, try again"),
     }
 }

@@ -23,8 +23,10 @@ pub const DLQ_PREFIX: &str = "%DLQ%";
 
 /// Longest name of a topic clients create.
 pub const MAX_TOPIC: usize = 127;
-/// Longest name of a retry or dead letter topic; also of a group in use. Two bytes of length in a record allow more.
-pub const MAX_LONG_NAME: usize = 255;
+/// Longest name of a group in use.
+pub const MAX_GROUP: usize = 255;
+/// Longest name of a retry or dead letter topic: every group has both. Two bytes of length in a record allow more.
+pub const MAX_DERIVED_TOPIC: usize = RETRY_PREFIX.len() + MAX_GROUP;
 /// Longest name of a group that is created by an administrator.
 pub const MAX_NEW_GROUP: usize = 120;
 
@@ -73,13 +75,13 @@ pub fn has_legal_characters(name: &str) -> bool {
 
 /// Whether clients may use this name for a group.
 pub fn is_group_name(name: &str) -> bool {
-    name.len() <= MAX_LONG_NAME && has_legal_characters(name)
+    name.len() <= MAX_GROUP && has_legal_characters(name)
 }
 
 /// Why a name cannot be a topic; worded as RocketMQ words it.
 pub fn check_topic(name: &str) -> Result<(), &'static str> {
     let limit = if name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX) {
-        MAX_LONG_NAME
+        MAX_DERIVED_TOPIC
     } else {
         MAX_TOPIC
     };
@@ -201,8 +203,14 @@ mod tests {
                 .unwrap_err()
                 .contains("longer")
         );
-        assert!(check_topic(&retry_topic(&"g".repeat(248))).is_ok());
-        assert!(check_topic(&retry_topic(&"g".repeat(249))).is_err());
+        for group in [248, 249, MAX_GROUP].map(|n| "g".repeat(n)) {
+            for topic in [retry_topic(&group), dlq_topic(&group)] {
+                assert!(check_topic(&topic).is_ok());
+                let storable = raftmq_store::storable::topic(&topic, raftmq_store::version::NEWEST);
+                assert!(storable.is_ok(), "{storable:?}");
+            }
+        }
+        assert!(check_topic(&retry_topic(&"g".repeat(MAX_GROUP + 1))).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use raftmq_remoting::header::SendMessageRequestHeader;
 use raftmq_remoting::message::properties as prop;
 use raftmq_remoting::message::{NewMessage, body_crc, sysflag, unique_id};
 use raftmq_remoting::version;
+use raftmq_store::storable::MAX_ACCEPTED_PROPERTIES;
 
 use crate::broker::{Broker, FAQ, now_ms, perm};
 use crate::call::Call;
@@ -325,7 +326,12 @@ fn prepare_single(
         target_queue = 0;
     }
     let properties = stored_properties::build(&broker.stamps, sent, drop, &add);
-    if properties.len() > MAX_PROPERTIES {
+    // A half message gets more when it is committed or moved.
+    let most = match wishes.transaction {
+        true => MAX_ACCEPTED_PROPERTIES,
+        false => MAX_PROPERTIES,
+    };
+    if properties.len() > most {
         return Err(too_big(broker));
     }
     let multi_tag = topic.topic_filter_type == TopicFilterType::MultiTag;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use raftmq_raft::{AckLevel, Proposal, ProposeError, Stored};
 use raftmq_remoting::ByteStr;
 use raftmq_remoting::message::{NewMessage, StoredRecord, properties as prop};
-use raftmq_store::{Command, TimerKey};
+use raftmq_store::{Command, TimerKey, storable};
 
 use crate::broker::{Broker, now_ms};
 use crate::names;
@@ -313,7 +313,15 @@ fn restore(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Due {
     let dropped = [prop::DELAY, prop::TIMER_OUT_MS];
     let properties = stored_properties::rebuild(record.properties(), &dropped, &[]);
     let target = (topic, queue_id.max(0));
-    Due::Deliver(Box::new(copy(broker, bytes, record, target, properties)))
+    let message = copy(broker, bytes, record, target, properties);
+    // One that is refused would hold up all that are proposed with it.
+    match storable::message(&message, broker.state().set_version()) {
+        Ok(()) => Due::Deliver(Box::new(message)),
+        Err(error) => {
+            tracing::error!(%error, "a delayed message waits");
+            Due::Unreadable
+        }
+    }
 }
 
 /// A stored message once more, for another queue and with these properties.

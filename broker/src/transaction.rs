@@ -34,7 +34,7 @@ use crate::call::Call;
 use crate::creation::plain_topic;
 use crate::names;
 use crate::send::Refusal;
-use crate::stored_properties::{self, Wishes};
+use crate::stored_properties::{self, MAX_PROPERTIES, Wishes};
 use crate::timer::{blocking, copy, propose, propose_to_make_room};
 
 pub use resume::resume;
@@ -71,11 +71,13 @@ impl Claim {
     /// None: somebody else has it.
     fn take(broker: &Arc<Broker>, term: u64, position: i64) -> Option<Self> {
         let mut claimed = broker.transactions.inner.lock();
-        if claimed.term != term {
+        if claimed.term < term {
             claimed.term = term;
             claimed.positions.clear();
         }
-        claimed.positions.insert(position).then(|| Self {
+        // A round of an earlier term may still be at work: what it would end is this term's to end.
+        let mine = claimed.term == term && claimed.positions.insert(position);
+        mine.then(|| Self {
             broker: broker.clone(),
             term,
             position,
@@ -264,6 +266,11 @@ fn real(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Result<New
             ((topic, queue), properties)
         }
     };
+    if properties.len() > MAX_PROPERTIES {
+        return Err(wrong(
+            "the half message's properties leave no room for its time".to_owned(),
+        ));
+    }
     let mut message = copy(broker, bytes, record, place, properties);
     message.sys_flag |= sysflag::TRANSACTION_COMMIT;
     message.prepared_transaction_offset = record.physical_offset();
@@ -393,7 +400,7 @@ impl Batch {
             return bytes.len();
         }
         self.checked.push(PendingTransaction {
-            checks: pending.checks + 1,
+            checks: pending.checks.saturating_add(1),
             ..pending
         });
         let group = record.property(prop::PGROUP).unwrap_or_default();
@@ -413,7 +420,7 @@ fn question(broker: &Broker, bytes: &Bytes, record: &StoredRecord<'_>) -> Option
     let properties = bytes.slice_ref(record.properties());
     let message = copy(broker, bytes, record, (topic, queue), properties);
     let mut body = BytesMut::with_capacity(message.encoded_len());
-    message.encode_into(&mut body);
+    message.try_encode_into(&mut body).ok()?;
     let (offset, position) = (record.queue_offset(), record.physical_offset());
     stamp(&mut body, offset, position, record.store_timestamp());
     let unique = record.property(prop::UNIQ_KEY).map(str::to_owned);
@@ -556,7 +563,11 @@ fn read_to_move(
         };
         let checks = pending.checks.to_string();
         let add = [(prop::TRANSACTION_CHECK_TIMES, checks.as_str())];
-        let properties = stored_properties::rebuild(record.properties(), &[], &add);
+        let mut properties = stored_properties::rebuild(record.properties(), &[], &add);
+        if properties.len() > MAX_PROPERTIES {
+            // One of an earlier version, which left no room: its producers are asked from the beginning.
+            properties = bytes.slice_ref(record.properties());
+        }
         let target = (names::TRANS_HALF, 0);
         messages.push(copy(broker, &bytes, &record, target, properties));
         claims.push(claim);

@@ -29,3 +29,4 @@ mod settings;
 mod short_disk;
 mod topics;
 mod transactions;
+mod unstorable;
