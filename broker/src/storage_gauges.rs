@@ -20,6 +20,9 @@ pub fn observe(broker: &Broker) {
     gauge!("raftmq_log_start_position").set(start as f64);
     gauge!("raftmq_log_end_position").set(end as f64);
     gauge!("raftmq_log_damaged_ranges").set(replica.damaged_ranges() as f64);
+    counter!("raftmq_records_left_out_total").absolute(replica.left_out());
+    gauge!("raftmq_metadata_rows_set_aside").set(broker.state().set_aside() as f64);
+    gauge!("raftmq_set_version").set(f64::from(broker.state().set_version()));
     let Some(progress) = replica.housekeeping() else {
         return;
     };

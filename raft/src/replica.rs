@@ -464,6 +464,11 @@ impl Replica {
         self.inner.applied.newer().map(quarantine::outdated)
     }
 
+    /// Records of the log that had no effect: no version could read or queue them. Alike on every replica.
+    pub fn left_out(&self) -> u64 {
+        self.inner.applied.left_out()
+    }
+
     /// How long ago this process led; `None`: never.
     pub fn last_led(&self) -> Option<Duration> {
         self.inner.last_led.lock().map(clock::since)

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -63,12 +64,15 @@ pub struct AppliedView {
     membership: Mutex<Option<Arc<[u8]>>>,
     /// What a later version wrote, where applying has ended.
     newer: Mutex<Option<String>>,
+    /// Records without an effect.
+    left_out: AtomicU64,
 }
 
 impl AppliedView {
     /// Takes over what the machine has applied.
     pub fn note(&self, machine: &Machine) {
         *self.applied.lock() = machine.applied();
+        self.left_out.store(machine.left_out(), Ordering::Relaxed);
         let now = machine.membership();
         let mut known = self.membership.lock();
         if known.as_deref() != now {
@@ -79,6 +83,11 @@ impl AppliedView {
     /// The last applied entry.
     pub fn applied(&self) -> Option<Mark> {
         *self.applied.lock()
+    }
+
+    /// Records of the log that no version could read or queue.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Why nothing more is applied: a committed command is newer than this binary. It has to be upgraded; until then it

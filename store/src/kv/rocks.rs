@@ -1,6 +1,7 @@
 //! RocksDB behind the key-value seam. Its write-ahead log is on and not synced per write: a killed process loses
 //! nothing, and what a power cut costs is re-applied from the commitlog, which is the truth.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use parking_lot::RwLock;
@@ -36,6 +37,14 @@ fn handle(db: &DB, family: Family) -> Result<&rocksdb::ColumnFamily> {
     db.cf_handle(family.name()).ok_or_else(missing)
 }
 
+/// The families to open: RocksDB wants to hear of all there are, also of those that a later version made and that are
+/// empty as long as the set's version is not raised.
+fn names_in(dir: &Path) -> BTreeSet<String> {
+    let known = Family::ALL.map(|family| family.name().to_owned());
+    let there = DB::list_cf(&Options::default(), dir).unwrap_or_default();
+    known.into_iter().chain(there).collect()
+}
+
 impl RocksKv {
     /// Opens or makes the database in `dir`.
     ///
@@ -55,10 +64,10 @@ impl RocksKv {
         options.set_keep_log_file_num(KEPT_INFO_LOGS);
         options.set_max_background_jobs(2);
         options.set_paranoid_checks(true);
-        let families = Family::ALL.map(|family| {
+        let families = names_in(dir).into_iter().map(|name| {
             let mut options = Options::default();
             options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-            ColumnFamilyDescriptor::new(family.name(), options)
+            ColumnFamilyDescriptor::new(name, options)
         });
         DB::open_cf_descriptors(&options, dir, families).map_err(failed)
     }
@@ -129,7 +138,7 @@ impl Kv for RocksKv {
         })?;
         let dir = dir.to_path_buf();
         Ok(Box::new(move || {
-            let names = Family::ALL.map(Family::name);
+            let names = names_in(&dir);
             let db = DB::open_cf_for_read_only(&Options::default(), &dir, names, false);
             Ok(Box::new(RocksKv {
                 db: RwLock::new(Some(db.map_err(failed)?)),
