@@ -27,8 +27,10 @@ use crate::consume_queue::{ConsumeQueue, MAX_QUEUE_OFFSET, QueueEntry, QueueTabl
 use crate::error::{Result, StoreError};
 use crate::key_index::KeyIndex;
 use crate::kv::{Batch, Family, Kv};
+use crate::sabotage::{self, Sabotage};
 use crate::snapshots::{Header as SnapshotHeader, Item, Pending, Reader, Snapshots};
 use crate::state::{State, Touched};
+use crate::storable::MAX_FIRST_TOPIC_LEN;
 use crate::{storable, timers};
 
 const APPLIED: &[u8] = b"applied";
@@ -416,6 +418,9 @@ impl Machine {
 
     /// Stages a message's queue entry.
     fn queue_message(&mut self, view: &StoredRecord<'_>, entry: QueueEntry) -> Result<()> {
+        if sabotage::on(Sabotage::FragileApply) && view.topic().len() > MAX_FIRST_TOPIC_LEN {
+            return Err(StoreError::corrupt("message", "its topic is too long"));
+        }
         let queue = self
             .parts
             .queues

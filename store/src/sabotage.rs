@@ -22,15 +22,18 @@ pub enum Sabotage {
     ForgetVote,
     /// Who led last counts as leader until it hears of another.
     SkipLeaseCheck,
+    /// Apply stops at a message whose topic is no name of a directory.
+    FragileApply,
 }
 
 impl Sabotage {
     /// All there are.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::AckBeforeCommit,
         Self::IgnoreFsync,
         Self::ForgetVote,
         Self::SkipLeaseCheck,
+        Self::FragileApply,
     ];
 
     /// How it is called on a command line.
@@ -40,6 +43,7 @@ impl Sabotage {
             Self::IgnoreFsync => "ignore-fsync",
             Self::ForgetVote => "forget-vote",
             Self::SkipLeaseCheck => "skip-lease-check",
+            Self::FragileApply => "fragile-apply",
         }
     }
 }
