@@ -53,10 +53,8 @@ fn has_key(record: &[u8], topic: &str, key: &str, begin_ms: i64, end_ms: i64) ->
     let Ok(view) = StoredRecord::parse(record) else {
         return false;
     };
-    let mut keys = view
-        .property(properties::KEYS)
-        .unwrap_or_default()
-        .split_ascii_whitespace();
+    let keys = view.property(properties::KEYS).unwrap_or_default();
+    let mut keys = properties::split_keys(keys);
     view.topic() == topic
         && (begin_ms..=end_ms).contains(&view.store_timestamp())
         && (view.property(properties::UNIQ_KEY) == Some(key) || keys.any(|k| k == key))

@@ -153,3 +153,24 @@ async fn queries_are_answered_by_every_master_and_through_followers() {
     finds_three(&cluster.client(leader)).await;
     cluster.stop().await;
 }
+
+/// The index split keys at blanks, as RocketMQ does, and the query at all white space: what it had indexed it did not know again.
+#[tokio::test(flavor = "multi_thread")]
+async fn white_space_that_is_no_blank_belongs_to_a_key() {
+    let broker = TestBroker::start().await;
+    let keys = ["{\"id\":1,\n\"x\":2}", "a\tb", "c\r\u{c}d"];
+    let all = keys.join(" ");
+    let send = Send::to("T").properties(&[("UNIQ_KEY", "U1"), ("KEYS", &all)]);
+    let answer = broker.client.invoke(send.body("found").command()).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    for key in keys {
+        assert_eq!(
+            bodies(&by_key(&broker.client, key).await),
+            ["found"],
+            "{key:?}"
+        );
+    }
+    for part in ["b", "\"x\":2}", "d"] {
+        assert_ne!(by_key(&broker.client, part).await.code, 0, "{part:?}");
+    }
+}

@@ -140,12 +140,15 @@ pub fn get_all<'a, const N: usize>(encoded: &'a [u8], names: [&str; N]) -> [Opti
     found
 }
 
-/// The blank-separated keys of [`KEYS`].
+/// The keys of [`KEYS`].
 pub fn keys(encoded: &[u8]) -> impl Iterator<Item = &str> {
-    get(encoded, KEYS)
-        .unwrap_or("")
-        .split(KEY_SEPARATOR)
-        .filter(|k| !k.is_empty())
+    split_keys(get(encoded, KEYS).unwrap_or(""))
+}
+
+/// The keys in a value of [`KEYS`], which blanks separate and nothing else: other white space belongs to a key, as in Java's
+/// `split(" ")`.
+pub fn split_keys(value: &str) -> impl Iterator<Item = &str> {
+    value.split(KEY_SEPARATOR).filter(|k| !k.is_empty())
 }
 
 /// Whether a name or value can be encoded: it has no separator in it.
@@ -287,5 +290,8 @@ mod tests {
     fn keys_are_split_at_blanks() {
         let p = encode([(KEYS, "k1  k2 ")]);
         assert_eq!(keys(&p).collect::<Vec<_>>(), ["k1", "k2"]);
+        let p = encode([(KEYS, " {\"id\":1,\n\"x\":2} a\tb\r\u{c}c \u{a0} ")]);
+        let expected = ["{\"id\":1,\n\"x\":2}", "a\tb\r\u{c}c", "\u{a0}"];
+        assert_eq!(keys(&p).collect::<Vec<_>>(), expected);
     }
 }

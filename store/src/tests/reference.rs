@@ -41,7 +41,7 @@ impl Reference {
                         let topic = view.topic().to_owned();
                         let unique = view.property(properties::UNIQ_KEY).into_iter();
                         let more = view.property(properties::KEYS).unwrap_or_default();
-                        for key in unique.chain(more.split_ascii_whitespace()) {
+                        for key in unique.chain(properties::split_keys(more)) {
                             let key = (topic.clone(), key.to_owned());
                             keys.entry(key).or_default().push(position as u64);
                         }
