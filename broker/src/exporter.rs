@@ -1,13 +1,14 @@
 //! `/metrics`: counters that are kept, and gauges that are read at every scrape.
 //!
 //! Messages and bytes are counted by topic, and by topic and group on their way out, as RocketMQ does; names of topics and
-//! groups come from clients, so the number of series is bounded. Gauges go into a recorder of their own at every
-//! scrape: what is gone leaves no series behind. Both recorders belong to this broker: a process may hold several.
+//! groups come from clients, so the number of series is bounded. They, and gauges, go into a recorder of their own at every
+//! scrape: what is gone leaves no series behind. The recorders belong to this broker: a process may hold several.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use metrics::{Counter, Label, counter, with_local_recorder};
+use metrics::{Label, counter, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use parking_lot::RwLock;
 
@@ -51,24 +52,33 @@ impl Exporter {
 
     /// Messages of clients that were stored.
     pub fn stored(&self, topic: &str, messages: u64, bytes: u64) {
-        let flow = self.stored.get(topic, |kept| {
-            let topic = if kept { topic } else { OTHERS };
-            self.register(|| Flow::new("in", topic_labels(&self.config, topic)))
-        });
-        flow.add(messages, bytes);
+        self.stored.get(topic).add(messages, bytes);
     }
 
     /// Messages that were sent to consumers.
     pub fn pulled(&self, topic: &str, group: &str, messages: u64, bytes: u64) {
-        let flow = self.pulled.get(&format!("{topic}\0{group}"), |kept| {
-            let (topic, group) = if kept {
-                (topic, group)
-            } else {
-                (OTHERS, OTHERS)
-            };
-            self.register(|| Flow::new("out", consumer_labels(&self.config, topic, group)))
-        });
+        let flow = self.pulled.get(&format!("{topic}\0{group}"));
         flow.add(messages, bytes);
+    }
+
+    /// Forgets what has no name any more: `topic` and `group` say which are there.
+    pub fn forget(&self, topic: impl Fn(&str) -> bool, group: impl Fn(&str) -> bool) {
+        self.stored.retain(&topic);
+        self.pulled.retain(|key| {
+            let (t, g) = key.split_once('\0').unwrap_or((key, ""));
+            topic(t) && group(g)
+        });
+    }
+
+    /// Sets the counters by name in the recorder of this scrape.
+    fn observe(&self) {
+        self.stored.each(|topic, flow| {
+            flow.show("in", topic_labels(&self.config, topic));
+        });
+        self.pulled.each(|key, flow| {
+            let (topic, group) = key.split_once('\0').unwrap_or((key, key));
+            flow.show("out", consumer_labels(&self.config, topic, group));
+        });
     }
 }
 
@@ -81,6 +91,9 @@ pub async fn render(broker: &Arc<Broker>) -> Option<String> {
     let gauges = blocking(move || {
         let gauges = recorder(&shared.config());
         with_local_recorder(&gauges, || {
+            if let Some(exporter) = &shared.stats.exporter {
+                exporter.observe();
+            }
             client_gauges::observe(&shared);
             storage_gauges::observe(&shared);
             raft_gauges::observe(&shared, &set);
@@ -118,34 +131,33 @@ pub fn consumer_labels(config: &Config, topic: &str, group: &str) -> Vec<Label> 
     ]
 }
 
-#[derive(Clone)]
+#[derive(Default)]
 struct Flow {
-    messages: Counter,
-    bytes: Counter,
+    messages: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Flow {
-    fn new(way: &str, labels: Vec<Label>) -> Self {
-        Self {
-            messages: counter!(format!("rocketmq_messages_{way}_total"), labels.clone()),
-            bytes: counter!(format!("rocketmq_throughput_{way}_total"), labels),
-        }
+    fn add(&self, messages: u64, bytes: u64) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn add(&self, messages: u64, bytes: u64) {
-        self.messages.increment(messages);
-        self.bytes.increment(bytes);
+    fn show(&self, way: &str, labels: Vec<Label>) {
+        let messages = counter!(format!("rocketmq_messages_{way}_total"), labels.clone());
+        messages.absolute(self.messages.load(Ordering::Relaxed));
+        let bytes = counter!(format!("rocketmq_throughput_{way}_total"), labels);
+        bytes.absolute(self.bytes.load(Ordering::Relaxed));
     }
 }
 
 /// Counters by name, at most [`MAX_SERIES`] and one for all others.
 #[derive(Default)]
-struct Flows(RwLock<HashMap<String, Flow>>);
+struct Flows(RwLock<HashMap<String, Arc<Flow>>>);
 
 impl Flows {
-    /// `make` is told whether the name has a series of its own.
-    fn get(&self, name: &str, make: impl FnOnce(bool) -> Flow) -> Flow {
-        let known = |flows: &HashMap<String, Flow>| {
+    fn get(&self, name: &str) -> Arc<Flow> {
+        let known = |flows: &HashMap<String, Arc<Flow>>| {
             let full = flows.len() >= MAX_SERIES;
             let found = flows.get(name);
             found
@@ -161,10 +173,17 @@ impl Flows {
         }
         let kept = flows.len() < MAX_SERIES;
         let name = if kept { name } else { OTHERS };
-        flows
-            .entry(name.to_owned())
-            .or_insert_with(|| make(kept))
-            .clone()
+        flows.entry(name.to_owned()).or_default().clone()
+    }
+
+    fn retain(&self, keep: impl Fn(&str) -> bool) {
+        let mut flows = self.0.write();
+        flows.retain(|name, _| name == OTHERS || keep(name));
+    }
+
+    fn each(&self, show: impl Fn(&str, &Flow)) {
+        let flows = self.0.read();
+        flows.iter().for_each(|(name, flow)| show(name, flow));
     }
 }
 
@@ -183,7 +202,12 @@ mod tests {
             exporter.stored(&format!("t{n}"), 1, 10);
         }
         exporter.stored("t0", 2, 20);
-        let text = exporter.recorder.handle().render();
+        let shown = || {
+            let recorder = recorder(&config);
+            with_local_recorder(&recorder, || exporter.observe());
+            recorder.handle().render()
+        };
+        let text = shown();
         let lines = |start: &str| text.lines().filter(|l| l.starts_with(start)).count();
         assert_eq!(lines("rocketmq_messages_in_total{"), MAX_SERIES + 1);
         let value = |topic: &str| {
@@ -195,6 +219,13 @@ mod tests {
         };
         assert_eq!(value("t0").as_deref(), Some("30"));
         assert_eq!(value(OTHERS).as_deref(), Some("50"), "five topics too many");
+        exporter.pulled("t0", "g", 1, 10);
+        exporter.forget(|topic| topic == "t0", |group| group != "g");
+        exporter.stored("new", 1, 10);
+        let text = shown();
+        let lines = |start: &str| text.lines().filter(|l| l.starts_with(start)).count();
+        assert_eq!(lines("rocketmq_messages_in_total{"), 3, "t0, new, others");
+        assert_eq!(lines("rocketmq_messages_out_total{"), 0);
         assert!(Exporter::new(&Config::default()).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! What was counted of each topic and group in the last minute, hour and day, as VIEW_BROKER_STATS_DATA (315) is asked for it:
 //! RocketMQ's `BrokerStatsManager`, its names, keys and windows. Each item remembers its counts every 10 s, every 10 minutes and
-//! every hour; a window is what lies between its first and its last. Names come from clients, so the number of items is bounded.
+//! every hour; a window is what lies between its first and its last. Names come from clients, so the number of items is bounded,
+//! and an item goes with its topic or group, or when nothing was counted for a day, which is the longest window.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,8 @@ struct Item {
     bytes: AtomicU64,
     times: AtomicU64,
     windows: Mutex<[VecDeque<Look>; WINDOWS.len()]>,
+    /// Of the last look that found something new: how often was counted, and the tick.
+    last_change: Mutex<(u64, u64)>,
 }
 
 impl Item {
@@ -68,6 +71,16 @@ impl Item {
         }
     }
 
+    /// Whether nothing was counted for so long that its windows are empty.
+    fn is_idle(&self, tick: u64) -> bool {
+        let times = self.times.load(Ordering::Relaxed);
+        let mut last = self.last_change.lock();
+        if last.0 != times {
+            *last = (times, tick);
+        }
+        tick.saturating_sub(last.1) >= IDLE_TICKS
+    }
+
     fn view(&self, of: impl Fn(&Look) -> u64) -> BrokerStatsData {
         let windows = self.windows.lock();
         let item = |window: &VecDeque<Look>| {
@@ -98,6 +111,9 @@ impl Item {
         }
     }
 }
+
+/// Ticks without a count after which an item is given back: a day, and what had been counted before is in no window any more.
+const IDLE_TICKS: u64 = 8_640 + 360;
 
 /// Items of one kind by key.
 #[derive(Default)]
@@ -161,9 +177,22 @@ impl ItemStats {
         (read(&item.messages), read(&item.bytes), read(&item.times))
     }
 
-    /// To be called every 10 s.
-    pub fn look(&self) {
+    /// To be called every 10 s. Forgets what has no name any more: `topic` and `group` say which are there.
+    pub fn look(&self, topic: impl Fn(&str) -> bool, group: impl Fn(&str) -> bool) {
         let (tick, now) = (self.tick.fetch_add(1, Ordering::Relaxed), now_ms());
+        let of_topic = |key: &str, item: &Item| topic(key) && !item.is_idle(tick);
+        let of_pair = |key: &str, item: &Item| {
+            // No topic has this character.
+            let (t, g) = key.split_once('@').unwrap_or((key, ""));
+            topic(t) && group(g) && !item.is_idle(tick)
+        };
+        self.stored
+            .0
+            .write()
+            .retain(|key, item| of_topic(key, item));
+        for items in [&self.pulled, &self.sent_back] {
+            items.0.write().retain(|key, item| of_pair(key, item));
+        }
         for items in [&self.stored, &self.pulled, &self.sent_back] {
             for item in items.0.read().values() {
                 item.look(tick, now);
@@ -245,7 +274,7 @@ mod tests {
         }
         stats.pulled("t0", "g", 2, 20);
         stats.sent_back("t0", "g");
-        stats.look();
+        stats.look(|_| true, |_| true);
         let sum = |name, key| stats.view(name, key, "c").map(|view| view.stats_minute.sum);
         assert_eq!(sum("TOPIC_PUT_NUMS", "t0"), Some(1));
         assert_eq!(sum("TOPIC_PUT_SIZE", "t0"), Some(10));
@@ -260,5 +289,35 @@ mod tests {
         assert_eq!(sum("NO_SUCH", "t0"), None);
         assert_eq!(stats.put_tps("t0"), 0.1);
         assert_eq!(stats.get_tps("t0", "g"), 0.2);
+    }
+
+    #[test]
+    fn items_go_with_their_topics_and_groups() {
+        let stats = ItemStats::default();
+        // Names that come and go, many times more than are kept.
+        for round in 0..5 {
+            for n in 0..MAX_ITEMS {
+                let topic = format!("t{round}-{n}");
+                stats.stored(&topic, 1, 10);
+                stats.pulled(&topic, "g", 1, 10);
+                stats.sent_back(&topic, "g");
+            }
+            stats.look(|topic| topic == "t0-0", |_| true);
+        }
+        assert_eq!(stats.stored.0.read().len(), 1);
+        stats.stored("new", 1, 10);
+        stats.pulled("new", "g", 1, 10);
+        stats.look(|_| true, |_| true);
+        assert!(
+            stats.view("TOPIC_PUT_NUMS", "new", "c").is_some(),
+            "there is room"
+        );
+        assert!(stats.view("GROUP_GET_NUMS", "new@g", "c").is_some());
+        stats.look(|_| true, |group| group != "g");
+        assert!(stats.view("GROUP_GET_NUMS", "new@g", "c").is_none());
+        for _ in 0..IDLE_TICKS {
+            stats.look(|_| true, |_| true);
+        }
+        assert!(stats.view("TOPIC_PUT_NUMS", "new", "c").is_none(), "a day");
     }
 }

@@ -257,7 +257,11 @@ impl Stats {
         format!("{} {} {}", rate(10), rate(60), rate(600))
     }
 
-    fn sample(&self) {
+    /// `topic` and `group` say which are there.
+    fn sample(&self, topic: impl Fn(&str) -> bool, group: impl Fn(&str) -> bool) {
+        if let Some(exporter) = &self.exporter {
+            exporter.forget(&topic, &group);
+        }
         let totals = self.totals();
         let mut history = self.history.lock();
         let day = now_ms() / DAY_MS;
@@ -271,7 +275,7 @@ impl Stats {
         }
         history.samples.push_back((Instant::now(), totals));
         drop(history);
-        self.items.look();
+        self.items.look(topic, group);
     }
 
     /// Time since the start.
@@ -303,7 +307,12 @@ pub async fn run(broker: Arc<Broker>) {
     for number in 0_u64.. {
         tick.tick().await;
         broker.stats.look_at_timers(&broker);
-        broker.stats.sample();
+        let state = broker.state();
+        let topic = |name: &str| state.topic(name).is_some();
+        // Its creation may be on its way.
+        let group =
+            |name: &str| state.group(name).is_some() || broker.creations.group_pending(name);
+        broker.stats.sample(topic, group);
         if number.is_multiple_of(MINUTE) {
             broker.stats.put_latency.next_minute();
             broker.stats.get_latency.next_minute();
@@ -318,7 +327,7 @@ mod tests {
     #[test]
     fn counts() {
         let stats = Stats::new(&Config::default());
-        stats.sample();
+        stats.sample(|_| true, |_| true);
         stats.stored("T", 3, 300);
         stats.pulled("T", "G", 2, 200);
         stats.missed();
