@@ -5,7 +5,7 @@
 //! the keeper of the channel's server or client ([`crate::connection`]), one task for all its channels.
 //!
 //! Memory: a peer that does not read is cut off when [`MAX_OUTBOUND_BYTES`] wait for it; a connection whose requests are
-//! not yet answered is not read further beyond its in-flight limit.
+//! not yet answered is not read further beyond its in-flight limit; all connections share a [`Budget`].
 
 use std::cell::RefCell;
 use std::fmt;
@@ -19,16 +19,17 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::{Budget, PASS_MS, PEER_FLOOR, STEP};
 use crate::codes::response;
 use crate::command::{RemotingCommand, SerializeType};
 use crate::connection::now_ms;
 use crate::frame::{Answer, FrameError};
-use crate::outbound::Batch;
+use crate::outbound::{Batch, Size};
 
 /// Bytes that may wait for a peer that does not read; then the connection is closed.
 pub const MAX_OUTBOUND_BYTES: usize = 64 * 1024 * 1024;
 /// Default bytes of requests of one connection that are handed out and not yet answered; then reading pauses.
-pub const MAX_INFLIGHT_BYTES: usize = 32 * 1024 * 1024;
+pub const MAX_INFLIGHT_BYTES: usize = 16 * 1024 * 1024;
 /// Frames queued in [`corked`] after which the writing tasks are woken in any case.
 const CORKED_FRAMES: usize = 64;
 /// Requests of ours that may wait for their response on one connection.
@@ -108,6 +109,19 @@ pub(crate) struct Inner {
     /// Bytes of requests handed out and not yet answered.
     inflight_bytes: AtomicUsize,
     max_inflight_bytes: usize,
+    budget: Arc<Budget>,
+    /// Bytes of buffer in which requests arrive; the reading task says it.
+    buffered_bytes: AtomicUsize,
+    /// Bytes of outbound frames that are this process' own, not the store's.
+    outbound_heap: AtomicUsize,
+    /// What the budget was charged for this connection.
+    charged: AtomicUsize,
+    /// A replica passes requests on here.
+    peer: AtomicBool,
+    /// When the frame that is arriving began, in ms of [`now_ms`]; 0: none is.
+    frame_began_ms: AtomicU64,
+    /// Until when that frame may be finished though the budget is used up.
+    pass_until_ms: AtomicU64,
     /// The reading task waits at the gate while too much is in flight.
     gated: AtomicBool,
     gate: Notify,
@@ -181,8 +195,10 @@ impl Channel {
         local: SocketAddr,
         max_inflight_bytes: usize,
         asked: Arc<Notify>,
+        budget: Arc<Budget>,
     ) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        budget.join();
         Self(Arc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             remote,
@@ -192,6 +208,13 @@ impl Channel {
             outbound_bytes: AtomicUsize::new(0),
             inflight_bytes: AtomicUsize::new(0),
             max_inflight_bytes,
+            budget,
+            buffered_bytes: AtomicUsize::new(0),
+            outbound_heap: AtomicUsize::new(0),
+            charged: AtomicUsize::new(0),
+            peer: AtomicBool::new(false),
+            frame_began_ms: AtomicU64::new(0),
+            pass_until_ms: AtomicU64::new(0),
             gated: AtomicBool::new(false),
             gate: Notify::new(),
             pending: Mutex::default(),
@@ -235,6 +258,21 @@ impl Channel {
     /// Bytes of requests handed to the handler and not yet answered.
     pub fn inflight_bytes(&self) -> usize {
         self.0.inflight_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A replica passes requests of its clients on over this connection: it is read when others have to wait. There are a few
+    /// such places; whether this connection has one.
+    pub fn mark_peer(&self) -> bool {
+        let inner = &*self.0;
+        if inner.peer.load(Ordering::Relaxed) {
+            return true;
+        }
+        let taken = inner.budget.take_peer();
+        if taken && inner.peer.swap(true, Ordering::Relaxed) {
+            // Somebody else took one for it in the same moment; the place is kept until that connection ends.
+            return true;
+        }
+        taken
     }
 
     /// Closes the connection. Responses already queued are still written, within [`crate::connection::FLUSH_GRACE`];
@@ -404,7 +442,7 @@ impl Channel {
 
     fn enqueue(
         &self,
-        push: impl FnOnce(&mut Batch) -> Result<usize, FrameError>,
+        push: impl FnOnce(&mut Batch) -> Result<Size, FrameError>,
     ) -> Result<(), RemotingError> {
         let inner = &*self.0;
         let (was_empty, waiting) = {
@@ -418,10 +456,14 @@ impl Channel {
             }
             let was_empty = out.batch.is_empty();
             let size = push(&mut out.batch)?;
-            (
-                was_empty,
-                inner.outbound_bytes.fetch_add(size, Ordering::Relaxed) + size,
-            )
+            let heap = inner.outbound_heap.fetch_add(size.heap, Ordering::Relaxed) + size.heap;
+            let waiting = inner
+                .outbound_bytes
+                .fetch_add(size.accounted, Ordering::Relaxed);
+            if heap > inner.charged.load(Ordering::Relaxed) + STEP {
+                self.settle();
+            }
+            (was_empty, waiting + size.accounted)
         };
         if waiting > MAX_OUTBOUND_BYTES {
             tracing::warn!(peer = %inner.remote, bytes = waiting, "peer does not read, connection closed");
@@ -452,9 +494,14 @@ impl Channel {
         self.0.wake.notified().await;
     }
 
-    /// The writer is done with frames of `bytes` accounted bytes.
-    pub(crate) fn written(&self, bytes: usize) {
-        self.0.outbound_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// The writer is done with frames of this size.
+    pub(crate) fn written(&self, size: Size) {
+        let inner = &*self.0;
+        inner.outbound_heap.fetch_sub(size.heap, Ordering::Relaxed);
+        inner
+            .outbound_bytes
+            .fetch_sub(size.accounted, Ordering::Relaxed);
+        self.settle_a_step();
         self.open_gate();
     }
 
@@ -476,28 +523,141 @@ impl Channel {
 
     pub(crate) fn release(&self, bytes: usize) {
         self.0.inflight_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.settle_a_step();
         self.open_gate();
+    }
+
+    // --- the account with the budget ---
+
+    /// Bytes of memory this connection holds.
+    fn holds(&self) -> usize {
+        let inner = &*self.0;
+        inner.buffered_bytes.load(Ordering::Relaxed)
+            + inner.inflight_bytes.load(Ordering::Relaxed)
+            + inner.outbound_heap.load(Ordering::Relaxed)
+    }
+
+    /// Charges what the connection holds now.
+    pub(crate) fn settle(&self) {
+        let holds = self.holds();
+        let charged = self.0.charged.swap(holds, Ordering::Relaxed);
+        self.0.budget.settle(charged, holds);
+    }
+
+    /// Gives back what is worth an atomic that all connections share.
+    fn settle_a_step(&self) {
+        let charged = self.0.charged.load(Ordering::Relaxed);
+        if charged >= STEP && self.holds() + STEP <= charged {
+            self.settle();
+        }
+    }
+
+    /// The reading task's buffer has this size now, bytes; settled by whoever settles next.
+    pub(crate) fn buffered(&self, bytes: usize) {
+        self.0.buffered_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// A frame is arriving, or none is. `fresh`: it is not the one of the last time.
+    pub(crate) fn frame_arriving(&self, arriving: bool, fresh: bool) {
+        let began = &self.0.frame_began_ms;
+        if !arriving {
+            if began.load(Ordering::Relaxed) != 0 {
+                began.store(0, Ordering::Relaxed);
+                self.0.pass_until_ms.store(0, Ordering::Relaxed);
+            }
+        } else if fresh || began.load(Ordering::Relaxed) == 0 {
+            began.store(now_ms().max(1), Ordering::Relaxed);
+            self.0.pass_until_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// For how long a frame has been arriving, ms; None: none is.
+    pub(crate) fn frame_age_ms(&self, now: u64) -> Option<u64> {
+        let began = self.0.frame_began_ms.load(Ordering::Relaxed);
+        (began != 0).then(|| now.saturating_sub(began))
+    }
+
+    /// Whether it may finish its frame, could, or could not in its time.
+    pub(crate) fn pass(&self, now: u64) -> Pass {
+        match self.0.pass_until_ms.load(Ordering::Relaxed) {
+            0 => Pass::None,
+            until if now < until => Pass::Valid,
+            _ => Pass::Over,
+        }
+    }
+
+    /// Lets it finish the frame that is arriving.
+    pub(crate) fn give_pass(&self, now: u64) {
+        self.0.pass_until_ms.store(now + PASS_MS, Ordering::Relaxed);
+    }
+
+    /// Bytes of answers of ours that the peer has not read.
+    pub(crate) fn outbound_heap(&self) -> usize {
+        self.0.outbound_heap.load(Ordering::Relaxed)
+    }
+
+    /// Bytes it was charged beyond its floor.
+    pub(crate) fn above_floor(&self) -> usize {
+        let charged = self.0.charged.load(Ordering::Relaxed);
+        charged.saturating_sub(self.floor())
+    }
+
+    fn floor(&self) -> usize {
+        if self.0.peer.load(Ordering::Relaxed) {
+            PEER_FLOOR
+        } else {
+            self.0.budget.floor()
+        }
+    }
+
+    pub(crate) fn is_gated(&self) -> bool {
+        self.0.gated.load(Ordering::SeqCst)
     }
 
     /// Whether the reading task should read on.
     pub(crate) fn may_read(&self) -> bool {
+        self.share_is_left() && self.has_room()
+    }
+
+    /// This connection's own limits.
+    fn share_is_left(&self) -> bool {
         self.0.inflight_bytes.load(Ordering::SeqCst) < self.0.max_inflight_bytes
             && self.0.outbound_bytes.load(Ordering::SeqCst) < MAX_OUTBOUND_BYTES / 2
     }
 
+    /// The limit of all connections.
+    fn has_room(&self) -> bool {
+        !self.0.budget.is_used_up()
+            || self.holds() < self.floor()
+            || self.pass(now_ms()) == Pass::Valid
+    }
+
     fn open_gate(&self) {
-        if self.0.gated.load(Ordering::SeqCst) && self.may_read() {
+        if self.0.gated.load(Ordering::SeqCst) && self.share_is_left() {
             self.0.gate.notify_one();
         }
     }
 
-    /// Waits until [`Self::may_read`].
-    pub(crate) async fn wait_at_gate(&self) {
+    /// Waits until [`Self::may_read`]; whether it had to for its own requests and answers.
+    pub(crate) async fn wait_at_gate(&self) -> bool {
         self.0.gated.store(true, Ordering::SeqCst);
-        while !self.may_read() {
-            self.0.gate.notified().await;
+        let mut own = false;
+        loop {
+            if !self.share_is_left() {
+                own = true;
+                self.0.gate.notified().await;
+            } else if !self.has_room() {
+                tokio::select! {
+                    () = self.0.budget.room() => {}
+                    // What it holds became less.
+                    () = self.0.gate.notified() => {}
+                }
+            } else {
+                break;
+            }
         }
         self.0.gated.store(false, Ordering::SeqCst);
+        own
     }
 
     /// Hands a response to the request it answers.
@@ -543,6 +703,22 @@ impl Channel {
             }));
         }
         inner.next_deadline_ms.load(Ordering::Relaxed) != u64::MAX
+    }
+}
+
+/// Leave to finish a frame though the budget is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    None,
+    Valid,
+    Over,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let charged = self.charged.load(Ordering::Relaxed);
+        let peer = self.peer.load(Ordering::Relaxed);
+        self.budget.leave(charged, peer);
     }
 }
 

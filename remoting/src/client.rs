@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::channel::{Channel, MAX_INFLIGHT_BYTES, RemotingError};
 use crate::command::{LanguageCode, RemotingCommand};
 use crate::connection::{self, Group};
@@ -69,6 +70,8 @@ struct Shared {
     push: Option<Arc<dyn Handler>>,
     slots: Mutex<AHashMap<String, Slot>>,
     group: Arc<Group>,
+    /// Without a limit: whom this process connects to it trusts not to flood it.
+    budget: Arc<Budget>,
     keeper: AtomicBool,
     closed: AtomicBool,
 }
@@ -92,6 +95,7 @@ impl RemotingClient {
             push,
             slots: Mutex::default(),
             group: Arc::default(),
+            budget: Arc::new(Budget::unlimited()),
             keeper: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }))
@@ -151,6 +155,7 @@ impl RemotingClient {
             tokio::spawn(connection::keep(
                 Arc::downgrade(&shared.group),
                 shared.options.idle,
+                shared.budget.clone(),
             ));
         }
         let (tx, rx) = watch::channel(None);
@@ -217,6 +222,7 @@ async fn connect(
             &shared.group,
             shared.push.clone(),
             shared.options.max_inflight_bytes,
+            shared.budget.clone(),
         )
         .map_err(|e| e.to_string()),
         Ok(Err(e)) => Err(e.to_string()),

@@ -2,7 +2,7 @@
 //!
 //! The reading task decodes frames and hands requests to the handler in arrival order; responses complete the requests
 //! that wait for them. The writing task drains the channel's queue. The keeper, one task per server or client, times
-//! requests out and closes idle connections.
+//! requests out, closes idle connections, and closes or lets finish what holds memory while the [`Budget`] is used up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
-use crate::channel::Channel;
+use crate::budget::{Budget, FRAME_DEADLINE_MS, PASSES, SLOW_FRAME_MS};
+use crate::channel::{Channel, Pass};
 use crate::codes::response;
 use crate::command::RemotingCommand;
 use crate::frame::{self, FrameError, FrameReader};
@@ -61,7 +62,7 @@ impl Group {
 }
 
 /// Sweeps timeouts and idle connections until the group is gone.
-pub(crate) async fn keep(group: Weak<Group>, idle: Duration) {
+pub(crate) async fn keep(group: Weak<Group>, idle: Duration, budget: Arc<Budget>) {
     let idle_ms = idle.as_millis() as u64;
     let idle_check_ms = (idle_ms / 8).clamp(1, 1000);
     let mut next_idle_check = 0;
@@ -84,13 +85,76 @@ pub(crate) async fn keep(group: Weak<Group>, idle: Duration) {
         if check_idle {
             next_idle_check = now + idle_check_ms;
         }
-        for channel in channels.drain(..) {
+        for channel in &channels {
             asked |= channel.sweep(now);
-            if check_idle && channel.idle_ms(now) >= idle_ms {
+            if !check_idle {
+                continue;
+            }
+            channel.settle();
+            if channel.idle_ms(now) >= idle_ms {
                 channel.abort("idle");
+            } else if channel.frame_age_ms(now) >= Some(FRAME_DEADLINE_MS) && !channel.is_gated() {
+                channel.abort("a frame did not arrive in its time");
             }
         }
+        if budget.is_used_up() {
+            relieve(&channels, &budget, now);
+            asked = true;
+        } else if budget.paused() > 0 {
+            budget.pass_on_room();
+            asked = true;
+        }
+        channels.clear();
     }
+}
+
+/// The budget is used up: closes who holds memory and does not get on, and lets a few others finish their frames.
+fn relieve(channels: &[Channel], budget: &Budget, now: u64) {
+    static LIMIT: LogLimit = LogLimit::new();
+    let wanted = budget.used().saturating_sub(budget.limit() / 4 * 3);
+    let mut freed = 0;
+    let mut close = |channel: &Channel, why: &str| {
+        let holds = channel.above_floor();
+        if holds == 0 || freed >= wanted {
+            return;
+        }
+        freed += holds;
+        if let Some(more) = LIMIT.allow(now) {
+            tracing::warn!(peer = %channel.remote(), bytes = holds, not_logged = more, why, "memory is short, connection closed");
+        }
+        channel.abort(why);
+    };
+    let mut arriving: Vec<(u64, &Channel)> = channels
+        .iter()
+        .filter(|c| !c.is_closed())
+        .filter_map(|c| Some((c.frame_age_ms(now)?, c)))
+        .filter(|(_, c)| c.is_gated() || c.pass(now) != Pass::None)
+        .collect();
+    arriving.sort_unstable_by_key(|(age, _)| std::cmp::Reverse(*age));
+    let mut passes = PASSES;
+    for (age, channel) in &arriving {
+        match channel.pass(now) {
+            Pass::Valid => passes = passes.saturating_sub(1),
+            Pass::Over => close(channel, "a frame did not arrive in its time"),
+            Pass::None if *age >= SLOW_FRAME_MS => {
+                close(channel, "a frame did not arrive in its time");
+            }
+            Pass::None => {}
+        }
+    }
+    let next = arriving
+        .iter()
+        .filter(|(_, c)| !c.is_closed() && c.pass(now) == Pass::None);
+    for (_, channel) in next.take(passes) {
+        channel.give_pass(now);
+    }
+    let deaf = |c: &&Channel| {
+        c.outbound_heap() > budget.floor() && c.idle_ms(now) >= SLOW_FRAME_MS && !c.is_closed()
+    };
+    for channel in channels.iter().filter(deaf) {
+        close(channel, "the peer does not read what is sent to it");
+    }
+    budget.look_again();
 }
 
 /// Starts the two tasks of a connection and returns its channel.
@@ -99,6 +163,7 @@ pub(crate) fn start(
     group: &Arc<Group>,
     handler: Option<Arc<dyn Handler>>,
     max_inflight_bytes: usize,
+    budget: Arc<Budget>,
 ) -> std::io::Result<Channel> {
     stream.set_nodelay(true)?;
     let channel = Channel::new(
@@ -106,6 +171,7 @@ pub(crate) fn start(
         stream.local_addr()?,
         max_inflight_bytes,
         group.asked.clone(),
+        budget,
     );
     group.channels.lock().insert(channel.id(), channel.clone());
     let (read, write) = stream.into_split();
@@ -122,7 +188,11 @@ async fn run(
 ) {
     let handler = handler.as_deref();
     tell(handler, |h| h.connected(&channel));
-    match read_loop(&channel, io, handler).await {
+    let ended = read_loop(&channel, io, handler).await;
+    channel.buffered(0);
+    channel.frame_arriving(false, false);
+    channel.settle();
+    match ended {
         Ok(why) => channel.close(why),
         Err(e) => {
             log_failure(&channel, &e);
@@ -161,23 +231,38 @@ async fn read_loop(
     io: OwnedReadHalf,
     handler: Option<&dyn Handler>,
 ) -> Result<&'static str, FrameError> {
-    let mut reader = FrameReader::new(io);
+    let growing = channel.clone();
+    let mut reader = FrameReader::new(io).telling(move |bytes| {
+        growing.buffered(bytes);
+        growing.settle();
+    });
     let mut closed = pin!(channel.closed());
     loop {
-        let mut handled = Ok(());
+        let mut handled = Ok(0);
         match handler {
             _ if reader.is_empty() => {}
             Some(h) => h.together(&mut || handled = handle_buffered(channel, &mut reader, handler)),
             None => handled = handle_buffered(channel, &mut reader, handler),
         }
-        handled?;
+        let frames = handled?;
+        channel.buffered(if reader.is_empty() {
+            0
+        } else {
+            reader.buffer_capacity()
+        });
+        channel.frame_arriving(!reader.is_empty(), frames > 0);
+        channel.settle();
         if channel.is_closed() {
             return Ok("closed");
         }
         if !channel.may_read() {
             tokio::select! {
                 () = &mut closed => return Ok("closed"),
-                () = channel.wait_at_gate() => continue,
+                own = channel.wait_at_gate() => {
+                    // While it waited for us the peer could not send.
+                    channel.frame_arriving(!reader.is_empty(), own);
+                    continue;
+                }
             }
         }
         let read = tokio::select! {
@@ -196,13 +281,15 @@ async fn read_loop(
     }
 }
 
-/// Handles what was read, until too much is in flight or the channel is closed.
+/// Handles what was read, until too much is in flight or the channel is closed; the number of frames.
 fn handle_buffered(
     channel: &Channel,
     reader: &mut FrameReader<OwnedReadHalf>,
     handler: Option<&dyn Handler>,
-) -> Result<(), FrameError> {
+) -> Result<usize, FrameError> {
+    let mut frames = 0;
     while let Some(bytes) = reader.buffered()? {
+        frames += 1;
         let size = bytes.len() + REQUEST_OVERHEAD;
         let cmd = frame::decode_frame(bytes)?;
         if cmd.is_response() {
@@ -214,7 +301,7 @@ fn handle_buffered(
             break;
         }
     }
-    Ok(())
+    Ok(frames)
 }
 
 fn dispatch(channel: &Channel, cmd: RemotingCommand, size: usize, handler: Option<&dyn Handler>) {
@@ -248,7 +335,7 @@ async fn write_loop(channel: Channel, mut io: OwnedWriteHalf) {
                 result = batch.write_to(&mut io, || channel.traffic()) => result,
                 () = grace(&channel) => return,
             };
-            channel.written(batch.accounted());
+            channel.written(batch.size());
             batch.clear();
             if let Err(e) = result {
                 tracing::debug!(peer = %channel.remote(), error = %e, "write failed");

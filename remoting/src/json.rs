@@ -24,8 +24,77 @@ pub(crate) const OBJECT_KEY_MARK: char = '\u{F8FF}';
 pub enum JsonError {
     #[error("JSON nested deeper than {MAX_DEPTH}")]
     TooDeep,
+    #[error("JSON of {bytes} bytes, at most {most}")]
+    TooLarge { bytes: usize, most: usize },
+    #[error("JSON with more than {most} {what}")]
+    TooMany { what: &'static str, most: usize },
     #[error("bad JSON: {0}")]
     Bad(#[from] serde_json::Error),
+}
+
+/// What the body of a request may hold. `[{},{},…` is three bytes an object on the wire and hundreds in memory, so what a
+/// stranger sends is counted before it is parsed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub bytes: usize,
+    pub objects: usize,
+    /// Elements and members, objects among them.
+    pub values: usize,
+}
+
+impl Limits {
+    /// For what clients and administrators send: far above what they do, and at most some 10 MiB once it is parsed.
+    pub const REQUEST: Self = Self {
+        bytes: 4 << 20,
+        objects: 20_000,
+        values: 200_000,
+    };
+    /// For the registration of a broker: some 200 000 topics.
+    pub const REGISTRATION: Self = Self {
+        bytes: 64 << 20,
+        objects: 400_000,
+        values: 4_000_000,
+    };
+
+    /// Counts what is in `body`.
+    fn check(&self, body: &[u8]) -> Result<(), JsonError> {
+        if body.len() > self.bytes {
+            return Err(JsonError::TooLarge {
+                bytes: body.len(),
+                most: self.bytes,
+            });
+        }
+        let (mut objects, mut values, mut at) = (0, 0, 0);
+        while at < body.len() {
+            match body[at] {
+                b'"' => {
+                    at = string_end(body, at);
+                    continue;
+                }
+                b'{' => objects += 1,
+                b',' => values += 1,
+                _ => {}
+            }
+            at += 1;
+        }
+        let too_many = |what, most| Err(JsonError::TooMany { what, most });
+        if objects > self.objects {
+            return too_many("objects", self.objects);
+        }
+        if objects + values > self.values {
+            return too_many("values", self.values);
+        }
+        Ok(())
+    }
+}
+
+/// Parses the body of a request, as [`from_slice`].
+///
+/// # Errors
+/// It holds more than `limits` say, or is not the JSON that is wanted.
+pub fn from_request<T: DeserializeOwned>(body: &[u8], limits: Limits) -> Result<T, JsonError> {
+    limits.check(body)?;
+    from_slice(body)
 }
 
 /// How integer map keys are written.

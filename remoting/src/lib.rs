@@ -8,6 +8,7 @@
 //! or out; a connection has one reading and one writing task, and no request has a task of its own.
 
 pub mod body;
+pub mod budget;
 pub mod bytestr;
 pub mod channel;
 pub mod client;
@@ -26,6 +27,7 @@ pub mod server;
 pub mod validate;
 pub mod version;
 
+pub use budget::Budget;
 pub use bytestr::ByteStr;
 pub use channel::{Channel, RemotingError};
 pub use client::{ClientOptions, RemotingClient};

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use bytes::Bytes;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::command::{RemotingCommand, SerializeType};
+use crate::command::{Body, RemotingCommand, SerializeType};
 use crate::frame::{self, Answer, FrameError};
 
 /// Bodies up to this size are copied next to their header: cheaper than a slice of their own.
@@ -24,6 +24,22 @@ const KEEP_BUFFER: usize = 32 * 1024;
 /// Accounted per queued frame beyond its bytes.
 pub(crate) const FRAME_OVERHEAD: usize = 64;
 
+/// What a queued frame is accounted for, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// All of it.
+    pub(crate) accounted: usize,
+    /// Without the parts that lie in the store anyway.
+    pub(crate) heap: usize,
+}
+
+impl std::ops::AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.accounted += other.accounted;
+        self.heap += other.heap;
+    }
+}
+
 /// Frames waiting to be written, in order.
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -33,21 +49,29 @@ pub(crate) struct Batch {
     bodies: Vec<(usize, Bytes)>,
     /// Opaques of the requests among the frames: they are surely not sent while the batch waits.
     requests: Vec<i32>,
-    /// Bytes accounted for this batch.
-    accounted: usize,
+    /// Accounted for this batch.
+    size: Size,
     /// Next segment to write and the bytes of it already written.
     segment: usize,
     written: usize,
 }
 
 impl Batch {
-    /// Adds a frame; returns the bytes accounted for it. Refuses a frame that is too large, unchanged.
-    pub(crate) fn push(&mut self, cmd: &RemotingCommand) -> Result<usize, FrameError> {
+    /// Adds a frame; returns what is accounted for it. Refuses a frame that is too large, unchanged.
+    pub(crate) fn push(&mut self, cmd: &RemotingCommand) -> Result<Size, FrameError> {
         let start = self.buf.len();
         frame::encode_head(cmd, &mut self.buf)?;
-        let mut size = self.buf.len() - start + FRAME_OVERHEAD;
+        let own = self.buf.len() - start + FRAME_OVERHEAD;
+        let body = cmd.body.len();
+        let size = Size {
+            accounted: own + body,
+            heap: match &cmd.body {
+                // Records, which are slices of the log.
+                Body::Parts(_) => own,
+                Body::One(_) | Body::Empty => own + body,
+            },
+        };
         for part in cmd.body.parts() {
-            size += part.len();
             if part.len() <= SMALL_BODY {
                 self.buf.extend_from_slice(part);
             } else {
@@ -57,7 +81,7 @@ impl Batch {
         if !cmd.is_response() && !cmd.is_oneway() {
             self.requests.push(cmd.opaque);
         }
-        self.accounted += size;
+        self.size += size;
         Ok(size)
     }
 
@@ -67,11 +91,15 @@ impl Batch {
         answer: &Answer<'_>,
         opaque: i32,
         serialize: SerializeType,
-    ) -> Result<usize, FrameError> {
+    ) -> Result<Size, FrameError> {
         let start = self.buf.len();
         frame::encode_answer(answer, opaque, serialize, &mut self.buf)?;
-        let size = self.buf.len() - start + FRAME_OVERHEAD;
-        self.accounted += size;
+        let bytes = self.buf.len() - start + FRAME_OVERHEAD;
+        let size = Size {
+            accounted: bytes,
+            heap: bytes,
+        };
+        self.size += size;
         Ok(size)
     }
 
@@ -83,9 +111,9 @@ impl Batch {
         &self.requests
     }
 
-    /// Bytes accounted for the frames of this batch.
-    pub(crate) fn accounted(&self) -> usize {
-        self.accounted
+    /// What is accounted for the frames of this batch.
+    pub(crate) fn size(&self) -> Size {
+        self.size
     }
 
     /// Empties the batch for its next use.
@@ -98,7 +126,7 @@ impl Batch {
             self.buf.clear();
             self.bodies.clear();
             self.requests.clear();
-            (self.accounted, self.segment, self.written) = (0, 0, 0);
+            (self.size, self.segment, self.written) = (Size::default(), 0, 0);
         }
     }
 

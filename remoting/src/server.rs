@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::channel::{Channel, MAX_INFLIGHT_BYTES};
 use crate::codes::response;
 use crate::command::{FLAG_ONEWAY, FLAG_RESPONSE, RemotingCommand, SerializeType};
@@ -110,6 +111,19 @@ impl Replier {
         &self.channel
     }
 
+    /// Bytes this request is accounted for.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The request was made smaller: from now on it is accounted for `size` bytes, if that is less.
+    pub fn shrink(&mut self, size: usize) {
+        if let Some(less) = self.size.checked_sub(size) {
+            self.channel.release(less);
+            self.size = size;
+        }
+    }
+
     pub fn is_oneway(&self) -> bool {
         self.oneway
     }
@@ -164,6 +178,8 @@ pub struct ServerOptions {
     pub max_inflight_bytes: usize,
     /// Further connections are closed at once.
     pub max_connections: usize,
+    /// Memory that the connections share, with those of other servers that have the same one.
+    pub budget: Arc<Budget>,
 }
 
 impl ServerOptions {
@@ -174,6 +190,7 @@ impl ServerOptions {
             idle: DEFAULT_IDLE,
             max_inflight_bytes: MAX_INFLIGHT_BYTES,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            budget: Arc::default(),
         }
     }
 }
@@ -199,7 +216,11 @@ impl Server {
         let local = listener.local_addr()?;
         let group = Arc::new(Group::default());
         let stop = CancellationToken::new();
-        tokio::spawn(connection::keep(Arc::downgrade(&group), options.idle));
+        tokio::spawn(connection::keep(
+            Arc::downgrade(&group),
+            options.idle,
+            options.budget.clone(),
+        ));
         tokio::spawn(accept_loop(
             listener,
             options,
@@ -270,6 +291,7 @@ async fn accept_loop(
                     &group,
                     Some(handler.clone()),
                     options.max_inflight_bytes,
+                    options.budget.clone(),
                 ) {
                     tracing::debug!(%peer, error = %e, "connection lost at its start");
                 }

@@ -1,4 +1,4 @@
-//! Rules for topic and group names, and the names that belong to the system.
+//! Rules for topic and group names, the names that belong to the system, and settings nobody may rely on yet.
 
 /// Longest topic a client may create, in characters.
 pub const MAX_TOPIC_LENGTH: usize = 127;
@@ -178,9 +178,61 @@ pub fn pop_retry_topic_v2(topic: &str, group: &str) -> String {
     format!("{RETRY_PREFIX}{group}+{topic}")
 }
 
+/// Whether a setting of RocketMQ asks for encryption or access control. There is neither yet, and a server that goes on
+/// without what its file asks for is worse than one that does not start. A value that switches it off asks for nothing.
+pub fn asks_for_security(key: &str, value: &str) -> bool {
+    let off = ["", "false", "disabled"];
+    if off.iter().any(|v| value.trim().eq_ignore_ascii_case(v)) {
+        return false;
+    }
+    // At the start of the key or of a word in it: `classLoader` is no key of SSL's.
+    let word = |lower: &str, capital: &str, upper: &str| {
+        let mut parts = key.split(['.', '_', '-']);
+        parts.any(|part| {
+            part.get(..lower.len())
+                .is_some_and(|p| p.eq_ignore_ascii_case(lower))
+        }) || key.contains(capital)
+            || key.contains(upper)
+    };
+    word("tls", "Tls", "TLS")
+        || word("ssl", "Ssl", "SSL")
+        || word("acl", "Acl", "ACL")
+        || ["authentication", "authorization", "authconfig"]
+            .iter()
+            .any(|what| key.to_ascii_lowercase().contains(what))
+        || key == "migrateAuthFromV1Enabled"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_of_tls_and_access_control_are_known() {
+        for key in [
+            "useTLS",
+            "tlsEnable",
+            "tls.server.mode",
+            "tlsConfigFile",
+            "tlsTestModeEnable",
+            "sslContext",
+            "aclEnable",
+            "authenticationEnabled",
+            "authorizationProvider",
+            "initAuthenticationUser",
+            "innerClientAuthenticationCredentials",
+            "authConfigPath",
+            "migrateAuthFromV1Enabled",
+        ] {
+            assert!(asks_for_security(key, "true"), "{key}");
+            assert!(!asks_for_security(key, " False"), "{key}");
+        }
+        assert!(asks_for_security("tls.server.mode", "permissive"));
+        assert!(!asks_for_security("tls.server.mode", "disabled"));
+        for key in ["classLoader", "brokerName", "enableCalcFilterBitMap", "é"] {
+            assert!(!asks_for_security(key, "true"), "{key}");
+        }
+    }
 
     #[test]
     fn names_follow_the_rules() {

@@ -14,7 +14,7 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
 use super::{DataVersion, TopicConfig, TopicConfigSerializeWrapper, shapes};
-use crate::json::{self, JsonError};
+use crate::json::{self, JsonError, Limits};
 use crate::version::{V3_0_11, V5_0_0};
 
 /// Largest registration after inflation, in bytes: about half a million topics.
@@ -84,10 +84,10 @@ impl RegisterBrokerBody {
             return Self::decode_compressed(body, version);
         }
         if version >= V3_0_11 {
-            return Ok(json::from_slice(body)?);
+            return Ok(json::from_request(body, Limits::REGISTRATION)?);
         }
         Ok(Self {
-            topic_config_serialize_wrapper: json::from_slice(body)?,
+            topic_config_serialize_wrapper: json::from_request(body, Limits::REGISTRATION)?,
             ..Self::default()
         })
     }
@@ -103,10 +103,17 @@ impl RegisterBrokerBody {
         }
         let mut rest = &raw[..];
         let mut wrapper = TopicConfigSerializeWrapper {
-            data_version: json::from_slice::<DataVersion>(sized(&mut rest, "the data version")?)?,
+            data_version: json::from_request::<DataVersion>(
+                sized(&mut rest, "the data version")?,
+                Limits::REQUEST,
+            )?,
             ..Default::default()
         };
-        for _ in 0..number(&mut rest, "the topic count")? {
+        let topics = number(&mut rest, "the topic count")?;
+        if topics > Limits::REGISTRATION.objects {
+            return Err(RegisterBodyError::TooLarge);
+        }
+        for _ in 0..topics {
             let line = String::from_utf8_lossy(sized(&mut rest, "a topic")?);
             let config = TopicConfig::decode(&line)
                 .ok_or_else(|| RegisterBodyError::Topic(line.chars().take(300).collect()))?;
@@ -116,12 +123,20 @@ impl RegisterBrokerBody {
         }
         let filter_server_list = match sized(&mut rest, "the filter servers")? {
             [] => Vec::new(),
-            list => json::from_slice::<Option<Vec<String>>>(list)?.unwrap_or_default(),
+            list => {
+                let list: Option<Vec<String>> = json::from_request(list, Limits::REQUEST)?;
+                list.unwrap_or_default()
+            }
         };
         if version >= V5_0_0 && !rest.is_empty() {
             let mut mappings = BTreeMap::new();
-            for _ in 0..number(&mut rest, "the mapping count")? {
-                let mapping: serde_json::Value = json::from_slice(sized(&mut rest, "a mapping")?)?;
+            let count = number(&mut rest, "the mapping count")?;
+            if count > Limits::REQUEST.objects {
+                return Err(RegisterBodyError::TooLarge);
+            }
+            for _ in 0..count {
+                let text = sized(&mut rest, "a mapping")?;
+                let mapping: serde_json::Value = json::from_request(text, Limits::REQUEST)?;
                 let topic = mapping
                     .get("topic")
                     .and_then(|t| t.as_str())

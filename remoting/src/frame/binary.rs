@@ -5,7 +5,9 @@
 //! ```
 //!
 //! A length of zero stands for null, which we treat as absent. Codes above 32767 do not fit and arrive folded
-//! ([`request::unfold`]).
+//! ([`request::unfold`]). Bytes that are no UTF-8 become the replacement character, as when Java makes a string of them.
+
+use std::borrow::Cow;
 
 use bytes::BufMut;
 
@@ -76,7 +78,7 @@ pub(super) fn decode(header: &[u8]) -> Result<RemotingCommand, FrameError> {
         version,
         opaque,
         flag,
-        remark: (!remark.is_empty()).then(|| remark.to_owned()),
+        remark: (!remark.is_empty()).then(|| remark.into_owned()),
         ext,
         body: Body::Empty,
         serialize: SerializeType::RocketMq,
@@ -97,9 +99,9 @@ fn ext(r: &mut Reader<'_>) -> Result<ExtFields, FrameError> {
         let value = r.text(value_length, "a field value")?;
         if key_length > 0 && value_length > 0 {
             let start = text.len();
-            text.push_str(key);
+            text.push_str(&key);
             let middle = text.len();
-            text.push_str(value);
+            text.push_str(&value);
             ext.add(text.as_bytes(), start..middle, middle..text.len())?;
         }
     }
@@ -144,7 +146,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn text(&mut self, n: usize, field: &'static str) -> Result<&'a str, FrameError> {
-        std::str::from_utf8(self.take(n, field)?).map_err(|_| FrameError::NotUtf8)
+    fn text(&mut self, n: usize, field: &'static str) -> Result<Cow<'a, str>, FrameError> {
+        self.take(n, field).map(String::from_utf8_lossy)
     }
 }

@@ -23,6 +23,10 @@ use crate::version::CURRENT_VERSION;
 /// The largest frame accepted or sent, in bytes after the length field; the limit of stock peers.
 pub const MAX_FRAME_LENGTH: usize = 16 * 1024 * 1024;
 
+/// The largest header accepted, in bytes. A header is copied and taken apart; properties, the largest thing in one, have
+/// 32 KiB, six times that as JSON.
+pub const MAX_HEADER_LENGTH: usize = 1024 * 1024;
+
 /// Deepest nesting of values in a JSON header; a stock header has two levels.
 pub const MAX_JSON_DEPTH: usize = 32;
 
@@ -33,6 +37,12 @@ pub enum FrameError {
     Length(i32),
     #[error("the peer starts a TLS handshake on a plain connection")]
     Tls,
+    #[error("the peer speaks HTTP/2, perhaps gRPC, which is not served on this port")]
+    Http2,
+    #[error("the peer speaks HTTP, which is not served on this port")]
+    Http,
+    #[error("header of {0} bytes exceeds the limit of {MAX_HEADER_LENGTH}")]
+    HeaderTooLarge(usize),
     #[error("frame of {0} bytes exceeds the limit of {MAX_FRAME_LENGTH}")]
     TooLarge(usize),
     #[error("header length {header} exceeds the {frame} bytes of its frame")]
@@ -177,9 +187,16 @@ pub fn decode_frame(mut frame: Bytes) -> Result<RemotingCommand, FrameError> {
             frame: frame.len(),
         });
     }
+    if header_length > MAX_HEADER_LENGTH {
+        return Err(FrameError::HeaderTooLarge(header_length));
+    }
     let header = &frame[..header_length];
     let mut cmd = match (marked >> 24) as u8 {
-        0 => json::decode(header)?,
+        0 => match json::decode(header) {
+            // As Java reads it: the replacement character for each byte that is part of none.
+            Err(FrameError::NotUtf8) => json::decode(String::from_utf8_lossy(header).as_bytes())?,
+            decoded => decoded?,
+        },
         1 => binary::decode(header)?,
         other => return Err(FrameError::SerializeType(other)),
     };

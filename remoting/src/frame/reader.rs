@@ -26,7 +26,11 @@ pub struct FrameReader<R> {
     buf: BytesMut,
     /// Room offered to the next read; follows how full the last ones were.
     chunk: usize,
+    /// Told the buffer's bytes when it grows around the part of a frame.
+    grown: Option<Grown>,
 }
+
+type Grown = Box<dyn Fn(usize) + Send>;
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub fn new(io: R) -> Self {
@@ -34,6 +38,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             io,
             buf: BytesMut::new(),
             chunk: INITIAL_READ_BUFFER,
+            grown: None,
+        }
+    }
+
+    /// Tells `grown` the bytes of buffer when they become more around a frame that is arriving.
+    pub fn telling(self, grown: impl Fn(usize) + Send + 'static) -> Self {
+        Self {
+            grown: Some(Box::new(grown)),
+            ..self
         }
     }
 
@@ -57,10 +70,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if (4..=MAX_FRAME_LENGTH as i32).contains(&length) {
             return Ok(Some(length as usize));
         }
-        Err(if head[0] == TLS_HANDSHAKE {
-            FrameError::Tls
-        } else {
-            FrameError::Length(length)
+        Err(match head {
+            [TLS_HANDSHAKE, ..] => FrameError::Tls,
+            b"PRI " => FrameError::Http2,
+            b"GET " | b"HEAD" | b"POST" | b"PUT " | b"OPTI" | b"CONN" => FrameError::Http,
+            _ => FrameError::Length(length),
         })
     }
 
@@ -91,10 +105,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         let missing = self
             .announced()?
             .map_or(0, |length| (4 + length).saturating_sub(self.buf.len()));
-        // A large frame's buffer grows by what has arrived of it, so its size says nothing the peer did not pay for.
-        let room = self.chunk.max(missing.min(self.buf.len()));
-        if self.spare() < room.min(INITIAL_READ_BUFFER).max(missing.min(room)) {
-            self.buf.reserve(room);
+        if self.make_room(missing)
+            && let Some(grown) = self.grown.as_ref().filter(|_| !self.buf.is_empty())
+        {
+            grown(self.buf.capacity());
         }
         let offered = self.spare();
         match pin!(self.io.read_buf(&mut self.buf)).poll(cx) {
@@ -115,6 +129,30 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 Poll::Pending
             }
         }
+    }
+
+    /// Room for the next read, `missing` bytes of a frame being still to come; whether the buffer is another one now.
+    fn make_room(&mut self, missing: usize) -> bool {
+        let len = self.buf.len();
+        let large = len + missing > 2 * MAX_READ_CHUNK && missing > 0;
+        let enough = match large {
+            true => missing.min(self.chunk),
+            false => self.chunk.min(INITIAL_READ_BUFFER.max(missing)),
+        };
+        if self.spare() >= enough {
+            return false;
+        }
+        if !large {
+            self.buf.reserve(self.chunk);
+            return true;
+        }
+        // A large frame's buffer grows by what has arrived of it, so its size says nothing the peer did not pay for, and never
+        // beyond the frame: doubled once too often, one of 16 MiB would have 32.
+        let wanted = (2 * len).max(len + self.chunk).min(len + missing);
+        let mut larger = BytesMut::with_capacity(wanted);
+        larger.extend_from_slice(&self.buf);
+        self.buf = larger;
+        true
     }
 
     fn spare(&self) -> usize {
