@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use raftmq_remoting::validate::asks_for_security;
+
 use crate::error::ConfigError;
 
 /// Keys of the Java name server that have nothing to act on here: accepted, without effect.
@@ -206,6 +208,9 @@ impl NamesrvConfig {
             ..Self::default()
         };
         for (name, value) in parse(BufReader::new(file))? {
+            if asks_for_security(&name, &value) {
+                return Err(ConfigError::Security(name));
+            }
             match KEYS.iter().find(|k| k.name == name) {
                 Some(key) => config.set(key, &value)?,
                 None if JAVA_ONLY.contains(&name.as_str()) => {

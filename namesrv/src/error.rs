@@ -28,6 +28,10 @@ pub enum ConfigError {
         value: String,
         wanted: String,
     },
+    #[error(
+        "{0}: TLS and access control are not available yet, and nothing starts without what its settings ask for"
+    )]
+    Security(String),
     #[error("unknown key {0}")]
     UnknownKey(String),
     #[error("{0} cannot be changed while the name server runs")]

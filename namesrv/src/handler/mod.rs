@@ -22,6 +22,7 @@ use raftmq_remoting::header::{
     HeaderError, PutKVConfigRequestHeader, RegisterTopicRequestHeader,
     WipeWritePermOfBrokerRequestHeader, WipeWritePermOfBrokerResponseHeader,
 };
+use raftmq_remoting::json::Limits;
 use raftmq_remoting::{
     Channel, Handler, RemotingCommand, Request, json, request_code, response_code,
 };
@@ -325,7 +326,7 @@ fn count(n: usize) -> i32 {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(body: &Bytes, what: &str) -> Result<T, Refused> {
-    json::from_slice(body)
+    json::from_request(body, Limits::REQUEST)
         .map_err(|e| Refused::system_error(format!("Failed to decode {what}: {e}")))
 }
 

@@ -54,6 +54,9 @@ struct BrokerSet {
     zone: Option<String>,
     /// The set wants its lowest id to stand in for a lost master.
     enable_acting_master: bool,
+    /// An operator took write permission away: until it is given back, or nobody of the set is left, registrations do not bring
+    /// it back. Whoever leads a set registers anew with each new topic.
+    write_wiped: bool,
     /// By broker id; an address occurs once.
     members: BTreeMap<i64, Member>,
 }

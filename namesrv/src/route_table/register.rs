@@ -40,6 +40,11 @@ pub struct Registered {
     pub min_id_change: Option<MinIdChange>,
 }
 
+/// Longest name or address that is kept, bytes; of addresses several may be in one.
+const MAX_TEXT: usize = 1024;
+/// Filter servers of one broker; nobody has any since RocketMQ 4.
+const MAX_FILTER_SERVERS: usize = 64;
+
 /// A registration that is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistrationError {
@@ -48,6 +53,10 @@ pub enum RegistrationError {
     SingleTopicFirst,
     #[error("register broker failed: {0} is blank")]
     Blank(&'static str),
+    #[error("register broker failed: {0} is longer than {MAX_TEXT} bytes")]
+    TooLong(&'static str),
+    #[error("register broker failed: more than {MAX_FILTER_SERVERS} filter servers")]
+    TooManyFilterServers,
     #[error("register broker failed: more than {MAX_MEMBERS} brokers")]
     TooManyMembers,
     #[error("register broker failed: more than {MAX_TOPICS} topics")]
@@ -86,6 +95,27 @@ impl RouteTable {
             if text.trim().is_empty() {
                 return Err(RegistrationError::Blank(what));
             }
+        }
+        let zone = r.zone.as_deref().unwrap_or_default();
+        let texts = [
+            ("the cluster name", r.cluster.as_str()),
+            ("the broker name", &r.broker_name),
+            ("the address", &r.addr),
+            ("the second address", &r.ha_addr),
+            ("the zone", zone),
+        ];
+        let wrapper = &r.body.topic_config_serialize_wrapper;
+        let topics = wrapper.topic_config_table.keys();
+        let topics = topics.map(|topic| ("a topic", topic.as_str()));
+        let servers = r.body.filter_server_list.iter();
+        let servers = servers.map(|server| ("a filter server", server.as_str()));
+        for (what, text) in texts.into_iter().chain(topics).chain(servers) {
+            if text.len() > MAX_TEXT {
+                return Err(RegistrationError::TooLong(what));
+            }
+        }
+        if r.body.filter_server_list.len() > MAX_FILTER_SERVERS {
+            return Err(RegistrationError::TooManyFilterServers);
         }
         self.state.write().register(r, now)
     }
@@ -168,7 +198,7 @@ impl State {
         let is_master = r.broker_id == MASTER_ID;
         let is_prime_slave =
             !is_master && r.enable_acting_master.is_some() && set.min_id() == Some(r.broker_id);
-        let without_write = is_prime_slave && set.enable_acting_master;
+        let without_write = (is_prime_slave && set.enable_acting_master) || set.write_wiped;
         let min_id_change = old_min_id
             .is_some_and(|min| r.broker_id < min)
             .then(|| set.min_id_change(&r.broker_name, None))

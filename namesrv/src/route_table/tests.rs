@@ -291,8 +291,44 @@ fn unchanged_versions_leave_queues_alone_but_add_unknown_topics() {
     t.add(with_counter(with_queues(broker("b", 0, "m", 1), 3), 2));
     assert_eq!(
         (t.queues("T1").perm, t.queues("T1").write_queue_nums),
-        (perm::READ | perm::WRITE, 3)
+        (perm::READ, 3)
     );
+}
+
+/// A new topic, which a consumer makes by coming up, is a new registration: it ended every drain.
+#[test]
+fn wiped_write_permission_stays_until_it_is_given_back() {
+    let t = Table::new();
+    t.add(broker("b", 0, "m", 1));
+    t.add(broker("b", 1, "f", 1));
+    assert_eq!(t.table.wipe_write_permission("b"), 2);
+    let new_topic = |term: i64, addr: &str, counter: i64| {
+        let r = registration("b", 0, addr, term, &["T1", "T2", "%RETRY%g"]);
+        with_counter(r, counter)
+    };
+    t.add(new_topic(1, "m", 2));
+    for topic in ["T1", "T2", "%RETRY%g"] {
+        assert_eq!(t.queues(topic).perm, perm::READ, "{topic}");
+    }
+    // The next master does not bring it back either.
+    t.add(new_topic(2, "f", 3));
+    assert_eq!(t.queues("T1").perm, perm::READ);
+    let queues = QueueData {
+        broker_name: "b".into(),
+        perm: perm::READ | perm::WRITE,
+        ..QueueData::default()
+    };
+    assert!(t.table.register_topic("N", vec![queues]));
+    assert_eq!(t.queues("N").perm, perm::READ);
+    t.table.add_write_permission("b");
+    t.add(new_topic(2, "f", 4));
+    assert_eq!(t.queues("T1").perm, perm::READ | perm::WRITE);
+    // Of a set that has left nothing is remembered.
+    t.table.wipe_write_permission("b");
+    t.table.unregister("b", "m");
+    t.table.unregister("b", "f");
+    t.add(broker("b", 0, "m", 3));
+    assert_eq!(t.queues("T1").perm, perm::READ | perm::WRITE);
 }
 
 #[test]
@@ -622,4 +658,23 @@ mod random {
             }
         }
     }
+}
+
+#[test]
+fn names_that_would_be_kept_have_a_limit() {
+    let t = Table::new();
+    let long = "x".repeat(2000);
+    let refused = |r: Registration| t.table.register(r, t.now).err();
+    let topic = Some(RegistrationError::TooLong("a topic"));
+    assert_eq!(refused(registration("b", 0, "m", 1, &["T", &long])), topic);
+    let name = Some(RegistrationError::TooLong("the broker name"));
+    assert_eq!(refused(broker(&long, 0, "m", 1)), name);
+    assert_eq!(
+        refused(broker("b", 0, &long, 1)),
+        Some(RegistrationError::TooLong("the address"))
+    );
+    let mut many = broker("b", 0, "m", 1);
+    many.body.filter_server_list = vec!["a:1".to_owned(); 1000];
+    assert_eq!(refused(many), Some(RegistrationError::TooManyFilterServers));
+    assert!(t.table.state.read().sets.is_empty());
 }

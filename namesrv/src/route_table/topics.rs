@@ -33,7 +33,14 @@ impl RouteTable {
             .into_iter()
             .filter(|q| state.sets.contains_key(&q.broker_name));
         let known: Vec<_> = known
-            .map(|q| {
+            .map(|mut q| {
+                if state
+                    .sets
+                    .get(&q.broker_name)
+                    .is_some_and(|s| s.write_wiped)
+                {
+                    q.perm &= !perm::WRITE;
+                }
                 (
                     q.broker_name.clone(),
                     TopicQueues {
@@ -57,17 +64,22 @@ impl RouteTable {
         true
     }
 
-    /// WIPE_WRITE_PERM_OF_BROKER: nobody sends to this set until its master registers a change. Returns its topics' number.
+    /// WIPE_WRITE_PERM_OF_BROKER: nobody sends to this set until write permission is given back to it, whatever it registers, or
+    /// until all of it has left. Returns its topics' number.
     pub fn wipe_write_permission(&self, broker_name: &str) -> usize {
-        self.state
-            .write()
-            .edit_permissions(broker_name, |p| p & !perm::WRITE)
+        let mut state = self.state.write();
+        if let Some(set) = state.sets.get_mut(broker_name) {
+            set.write_wiped = true;
+        }
+        state.edit_permissions(broker_name, |p| p & !perm::WRITE)
     }
 
     /// ADD_WRITE_PERM_OF_BROKER: all its topics are readable and writable. Returns their number.
     pub fn add_write_permission(&self, broker_name: &str) -> usize {
-        self.state
-            .write()
-            .edit_permissions(broker_name, |_| perm::READ | perm::WRITE)
+        let mut state = self.state.write();
+        if let Some(set) = state.sets.get_mut(broker_name) {
+            set.write_wiped = false;
+        }
+        state.edit_permissions(broker_name, |_| perm::READ | perm::WRITE)
     }
 }
