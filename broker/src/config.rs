@@ -6,13 +6,15 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::io::BufReader;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config_known::{NOTED, REFUSED, is_unused};
+use java_properties::LineContent;
+use raftmq_remoting::validate::asks_for_security;
+
+use crate::config_known::{NOTED, REFUSED, is_unused, meant};
 use crate::delay::DelayLevels;
 use crate::delete_when::DeleteWhen;
 use crate::error::BrokerError;
@@ -253,6 +255,9 @@ macro_rules! settings {
                 }
             }
 
+            /// Every key, with its other names.
+            const KEYS: &[&str] = &[ $( $key $(, $alias)*, )* ];
+
             /// Whether there is such a key.
             pub fn has(key: &str) -> bool {
                 matches!(key, $( $key $(| $alias)* )|*)
@@ -490,6 +495,14 @@ settings! {
     worker_threads: usize = "serverWorkerThreads", 0, 0..=256;
 }
 
+/// Characters of a bad line that are shown.
+const SHOWN: usize = 60;
+
+/// Whether a key of TLS or access control is there only to switch it off.
+fn is_switched_off(key: &str, value: &str) -> bool {
+    asks_for_security(key, "true") && !asks_for_security(key, value)
+}
+
 /// Least `replicaEvictAfterMs` besides 0: a restart must not cost a replica its place.
 const MIN_EVICT_MS: u64 = 5_000;
 
@@ -512,46 +525,88 @@ pub struct Notes {
 }
 
 impl Config {
-    /// Reads a properties file. Errors: the file cannot be read, or a value is bad.
+    /// Reads a properties file. Errors: the file cannot be read, a line is no setting, or a value is bad.
     pub fn load(path: &Path) -> Result<(Config, Notes), BrokerError> {
         let unreadable = |reason: String| BrokerError::ConfigFile {
             path: path.to_owned(),
             reason,
         };
-        let file = std::fs::File::open(path).map_err(|e| unreadable(e.to_string()))?;
-        let map =
-            java_properties::read(BufReader::new(file)).map_err(|e| unreadable(e.to_string()))?;
-        Self::from_map(map)
+        let text = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
+        let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
+        let mut last: HashMap<String, (String, usize)> = HashMap::new();
+        for line in java_properties::PropertiesIter::new(&text[..]) {
+            let line = line.map_err(|e| unreadable(e.to_string()))?;
+            let number = line.line_number();
+            let LineContent::KVPair(key, value) = line.consume_content() else {
+                continue;
+            };
+            // Java would take the first blank for the separator, and so any sentence for a setting.
+            let written = number.checked_sub(1).and_then(|i| lines.get(i));
+            if written.is_some_and(|l| !l.contains(&b'=') && !l.contains(&b':')) {
+                let shown: String = key.chars().take(SHOWN).collect();
+                let reason = format!("line {number} is not key=value: it begins with {shown:?}");
+                return Err(unreadable(reason));
+            }
+            last.insert(key, (value, number));
+        }
+        let pairs = last
+            .into_iter()
+            .map(|(key, (value, line))| (line, key, value));
+        Self::from_pairs(pairs.collect(), |line| {
+            format!("{}:{line}: ", path.display())
+        })
     }
 
     /// Settings from keys and values.
     pub fn from_map(map: HashMap<String, String>) -> Result<(Config, Notes), BrokerError> {
+        let pairs = map.into_iter().map(|(key, value)| (0, key, value));
+        Self::from_pairs(pairs.collect(), |_| String::new())
+    }
+
+    /// Settings from lines, keys and values; `at` says where a line is.
+    fn from_pairs(
+        mut pairs: Vec<(usize, String, String)>,
+        at: impl Fn(usize) -> String,
+    ) -> Result<(Config, Notes), BrokerError> {
         let mut config = Config::default();
         let mut notes = Notes::default();
-        let mut pairs: Vec<_> = map.into_iter().collect();
         pairs.sort();
-        for (key, value) in &pairs {
+        for (line, key, value) in &pairs {
             let (key, value) = (key.trim(), value.trim());
-            if let Some((key, value, expected)) =
+            let refused = |expected: &str| {
+                Err(BrokerError::BadSetting {
+                    key: format!("{}{key}", at(*line)),
+                    value: value.into(),
+                    expected: expected.into(),
+                })
+            };
+            if asks_for_security(key, value) {
+                return refused(
+                    "that it is left out, or false: TLS and access control are not available yet, and this broker does \
+                     not start without what its settings ask for",
+                );
+            }
+            if let Some((_, _, expected)) =
                 REFUSED.iter().find(|(k, v, _)| *k == key && *v == value)
             {
-                return Err(BrokerError::BadSetting {
-                    key: (*key).into(),
-                    value: (*value).into(),
-                    expected: (*expected).into(),
-                });
+                return refused(expected);
             }
             let known = config.set(key, value)?;
             if let Some((_, note)) = NOTED.iter().find(|(k, _)| *k == key) {
                 notes.infos.push(format!("{key}={value}: {note}"));
-            } else if !known && is_unused(key) {
+            } else if !known && (is_unused(key) || is_switched_off(key, value)) {
                 notes.infos.push(format!(
                     "{key} is a RocketMQ setting that this broker does not need; ignored"
                 ));
             } else if !known {
+                let meant = match meant(key, Self::KEYS.iter().copied()) {
+                    Some(meant) => format!("; did you mean {meant}?"),
+                    None => String::new(),
+                };
+                let at = at(*line);
                 notes
                     .warnings
-                    .push(format!("unknown setting {key}; ignored"));
+                    .push(format!("{at}unknown setting {key}; ignored{meant}"));
             }
         }
         config.check()?;

@@ -36,32 +36,50 @@ pub const NOTED: &[(&str, &str)] = &[
 
 /// Settings that promise something this broker does not do yet: with the value given here they are refused, because
 /// going on without would be worse than not starting.
-pub const REFUSED: &[(&str, &str, &str)] = &[
-    (
-        "aclEnable",
-        "true",
-        "false: access control is not available yet",
-    ),
-    (
-        "authenticationEnabled",
-        "true",
-        "false: access control is not available yet",
-    ),
-    (
-        "authorizationEnabled",
-        "true",
-        "false: access control is not available yet",
-    ),
-    (
-        "enableControllerMode",
-        "true",
-        "false: the set elects its master itself",
-    ),
-];
+pub const REFUSED: &[(&str, &str, &str)] = &[(
+    "enableControllerMode",
+    "true",
+    "false: the set elects its master itself",
+)];
 
 /// Whether RocketMQ has this setting and this broker no use for it.
 pub fn is_unused(key: &str) -> bool {
     KNOWN_UNUSED.binary_search(&key).is_ok()
+}
+
+/// The setting that a mistyped one may have been meant for, besides those of `known`.
+pub fn meant<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let noted = NOTED.iter().map(|(key, _)| *key);
+    let all = known.chain(noted).chain(KNOWN_UNUSED.iter().copied());
+    // One letter in five may be wrong.
+    let most = (key.len() / 5).clamp(1, 4);
+    let near = all.filter_map(|known| Some((distance(key, known, most)?, known)));
+    near.min().map(|(_, known)| known)
+}
+
+/// Letters to change, leave out, add or swap with the next one to make one of the other, whatever their case; None: more than
+/// `most`.
+fn distance(one: &str, other: &str, most: usize) -> Option<usize> {
+    let a: Vec<char> = one.chars().flat_map(char::to_lowercase).collect();
+    let b: Vec<char> = other.chars().flat_map(char::to_lowercase).collect();
+    if a.len().abs_diff(b.len()) > most {
+        return None;
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().filter(|d| *d <= most)
 }
 
 /// Sorted, for binary search.
@@ -72,15 +90,12 @@ const KNOWN_UNUSED: &[&str] = &[
     "accountStatsPrintZeroValues",
     "ackMessageThreadPoolNums",
     "ackThreadPoolQueueCapacity",
-    "aclEnable",
     "adminBrokerThreadPoolNums",
     "adminBrokerThreadPoolQueueCapacity",
     "appendAckAsync",
     "appendCkAsync",
     "asyncLearner",
     "asyncSendEnable",
-    "authenticationEnabled",
-    "authorizationEnabled",
     "autoDeleteUnusedStats",
     "autoMessageVersionOnTopicLen",
     "batchDispatchRequestThreadPoolNums",
@@ -382,8 +397,6 @@ const KNOWN_UNUSED: &[&str] = &[
     "timerStopDequeue",
     "timerStopEnqueue",
     "timerWarmEnable",
-    "tlsConfigFile",
-    "tlsTestModeEnable",
     "topicQueueLockNum",
     "totalReplicas",
     "transactionMetricFlushInterval",
@@ -398,7 +411,6 @@ const KNOWN_UNUSED: &[&str] = &[
     "usePIDColdCtrStrategy",
     "useReentrantLockWhenPutMessage",
     "useStaticSubscription",
-    "useTLS",
     "validateSystemTopicWhenUpdateTopic",
     "waitTimeMillsInAckQueue",
     "waitTimeMillsInAdminBrokerQueue",
@@ -415,6 +427,22 @@ const KNOWN_UNUSED: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn typing_errors_are_guessed() {
+        let known = || ["flushDiskType", "brokerName", "namesrvAddr"].into_iter();
+        for (typed, meant_for) in [
+            ("flushDiskTyp", Some("flushDiskType")),
+            ("brokerNmae", Some("brokerName")),
+            ("nameservAddr", Some("namesrvAddr")),
+            ("BROKERNAME", Some("brokerName")),
+            ("haListenPrt", Some("haListenPort")),
+            ("somethingElse", None),
+            ("", None),
+        ] {
+            assert_eq!(meant(typed, known()), meant_for, "{typed}");
+        }
+    }
 
     #[test]
     fn sorted_for_search() {

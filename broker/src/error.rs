@@ -30,6 +30,12 @@ pub enum BrokerError {
     )]
     NotBorn { dir: PathBuf },
 
+    #[error("{switch} cannot do what it says: {reason}. Start without it")]
+    UselessSwitch {
+        switch: &'static str,
+        reason: String,
+    },
+
     #[error("cannot listen on {addr}: {source}")]
     Listen {
         addr: String,

@@ -8,16 +8,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use raftmq_broker::config::IMPORTANT;
-use raftmq_broker::{Birth, BrokerError, Config, LostEnd, Service};
-use raftmq_raft::RaftError;
+use raftmq_broker::{Birth, BrokerError, Config, LostEnd, Service, exit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// Exit status of a start that no repetition helps: the directory is of no use to this program.
-const HOPELESS: u8 = 65;
 
 /// What is logged when RUST_LOG says nothing; the Raft core tells each of its steps at info.
 const DEFAULT_LOG: &str = "info,openraft=error,openraft::raft=off";
@@ -83,10 +79,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("mqbroker: {e}");
-            match e {
-                BrokerError::Raft(RaftError::Hopeless(_)) => ExitCode::from(HOPELESS),
-                _ => ExitCode::FAILURE,
-            }
+            ExitCode::from(exit::code(&e))
         }
     }
 }
@@ -122,6 +115,15 @@ fn settings(args: &Args) -> Result<Config, BrokerError> {
 
 fn run(args: Args) -> Result<(), BrokerError> {
     let config = settings(&args)?;
+    if args.bootstrap && !config.peers()?.is_empty() {
+        return Err(BrokerError::UselessSwitch {
+            switch: "--bootstrap",
+            reason: format!(
+                "it creates a set of one replica, and raftPeers lists {}",
+                config.raft_peers
+            ),
+        });
+    }
     if args.print || args.print_important {
         for (key, value) in config.entries() {
             if args.print || IMPORTANT.contains(&key) {
@@ -171,6 +173,13 @@ async fn serve(args: Args, config: Config) -> Result<(), BrokerError> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
+    if args.bootstrap
+        && let Some(reason) = service.is_no_set_of_one().await
+    {
+        service.stop().await?;
+        let switch = "--bootstrap";
+        return Err(BrokerError::UselessSwitch { switch, reason });
+    }
     println!("{}", service.boot_line());
     tracing::info!("{}", service.boot_line());
     let failed = tokio::select! {

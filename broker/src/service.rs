@@ -118,7 +118,16 @@ impl Service {
         let signals = Signals::new();
         let mut options = replica_options(&config, birth, store_host)?;
         options.accept_data_loss = lost_end == LostEnd::Accept;
-        let replica = Replica::open(options, Arc::new(Hooks(signals.clone()))).await?;
+        let opened = Replica::open(options, Arc::new(Hooks(signals.clone()))).await;
+        let replica = opened.map_err(|error| match error {
+            RaftError::NothingToAccept => BrokerError::UselessSwitch {
+                switch: "--accept-data-loss",
+                reason: "there is nothing to accept, the end of this replica's log is not in doubt; if the set has no \
+                         leader, too few of its voters are there"
+                    .to_owned(),
+            },
+            error => error.into(),
+        })?;
         let broker = make(config, store_host, replica, signals);
 
         let main = listen(&broker, SocketAddr::new(bind, port), true).await?;
@@ -196,6 +205,27 @@ impl Service {
         line
     }
 
+    /// Why `--bootstrap` has no effect on this directory; None: it is a set of one replica.
+    pub async fn is_no_set_of_one(&self) -> Option<String> {
+        /// Time until a replica that belongs to a set knows its members.
+        const KNOWN: Duration = Duration::from_secs(2);
+        let end = tokio::time::Instant::now() + KNOWN;
+        while self.broker.replica.role().members.is_empty() && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let role = self.broker.replica.role();
+        let config = self.broker.config();
+        let names: Vec<&str> = role.members.iter().map(|m| m.name.as_str()).collect();
+        (names.len() > 1).then(|| {
+            format!(
+                "{} belongs to the set {} of {}, and a set is created in an empty directory only",
+                config.store_dir,
+                config.group(),
+                names.join(", ")
+            )
+        })
+    }
+
     /// Resolves when the replica has stopped for good; the process must not go on.
     pub async fn failed(&self) -> RaftError {
         self.broker.replica.stopped().await
@@ -262,6 +292,8 @@ fn make(
         forwarder: Forwarder::new(RemotingClient::new(ClientOptions::default(), None)),
         creations: Creations::default(),
         cold_reads: ColdReads::new(runtime.clone()),
+        large_answers: Default::default(),
+        inbound: Default::default(),
         shown: Shown::default(),
         stats: Stats::new(&config),
         standing: Default::default(),
@@ -286,6 +318,7 @@ fn make(
 async fn listen(broker: &Arc<Broker>, addr: SocketAddr, main: bool) -> Result<Server, BrokerError> {
     let mut options = ServerOptions::new(addr);
     options.idle = Duration::from_secs(broker.config().channel_idle_s);
+    options.budget = broker.inbound.clone();
     let handler = Arc::new(ClientPort::new(broker.clone(), main));
     Server::bind(options, handler)
         .await

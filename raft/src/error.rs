@@ -83,6 +83,9 @@ pub enum RaftError {
     /// No start of this program on this directory can succeed: starting again is of no use.
     #[error("{0}")]
     Hopeless(String),
+    /// The loss of the log's end was to be accepted, and it is not in doubt.
+    #[error("the end of the log is not in doubt")]
+    NothingToAccept,
     /// The Raft core ended; the replica must not go on.
     #[error("raft core: {0}")]
     Fatal(String),

@@ -49,6 +49,8 @@ pub struct Guard {
     /// A committed entry is newer than this program: it votes and does not lead.
     newer: Mutex<Option<String>>,
     state: Mutex<State>,
+    /// The end of the log was in doubt at this start.
+    doubted: bool,
 }
 
 #[derive(Default)]
@@ -79,6 +81,7 @@ impl Guard {
         let path = dir.join("quarantine");
         let failed = |e| StoreError::io(format!("write {}", path.display()), e);
         let mut lost = lost || fs.exists(&path);
+        let doubted = lost;
         if lost && (alone || accept) {
             tracing::error!(
                 "messages acknowledged before the last stop may be missing at the end of the log; nothing is waited for"
@@ -102,11 +105,17 @@ impl Guard {
             alone: AtomicBool::new(alone),
             leaving: AtomicBool::new(false),
             newer: Mutex::default(),
+            doubted,
             state: Mutex::new(State {
                 lost,
                 ..State::default()
             }),
         }))
+    }
+
+    /// This start found the end of the log in doubt, whatever was made of that.
+    pub fn doubted(&self) -> bool {
+        self.doubted
     }
 
     /// The set has become one of this voter alone, or no more so.

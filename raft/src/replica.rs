@@ -215,6 +215,11 @@ impl Replica {
                 return Err(error.into());
             }
         };
+        if options.accept_data_loss && !guard.doubted() {
+            store.log.close();
+            end(runtime);
+            return Err(RaftError::NothingToAccept);
+        }
         let state = store.machine.lock().state().clone();
         let about = Arc::new(About::own(options.segment_size, ground.newest_version));
         let inner = Arc::new(Inner {

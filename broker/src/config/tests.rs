@@ -30,13 +30,52 @@ fn defaults_are_rocketmqs_but_for_the_acknowledgement() {
 
 #[test]
 fn what_is_not_there_is_refused_and_not_ignored() {
-    for key in ["aclEnable", "authenticationEnabled"] {
+    for key in [
+        "aclEnable",
+        "authenticationEnabled",
+        "authorizationEnabled",
+        "useTLS",
+        "tlsEnable",
+        "tlsConfigFile",
+        "tlsTestModeEnable",
+    ] {
         assert!(error(&[(key, "true")]).contains(key));
-        assert!(
-            from(&[(key, "false")]).is_ok(),
-            "{key}=false asks for nothing"
-        );
+        let (_, notes) = from(&[(key, "false")]).unwrap();
+        assert!(notes.warnings.is_empty(), "{key}=false asks for nothing");
     }
+    assert!(error(&[("tls.server.mode", "enforcing")]).contains("tls.server.mode=enforcing"));
+    assert!(error(&[("enableControllerMode", "true")]).contains("enableControllerMode"));
+}
+
+fn load(text: &str) -> Result<(Config, Notes), BrokerError> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Config::load(file.path())
+}
+
+#[test]
+fn a_mistyped_key_is_named_with_its_line_and_what_was_meant() {
+    let (config, notes) = load("# flush at once\n\nflushDiskTyp=SYNC_FLUSH\nmyOwn=1\n").unwrap();
+    assert_eq!(config.flush, FlushDiskType::Async);
+    let text = notes.warnings.join("\n");
+    assert!(
+        text.contains(":3: unknown setting flushDiskTyp; ignored; did you mean flushDiskType?"),
+        "{text}"
+    );
+    assert!(
+        text.ends_with(":4: unknown setting myOwn; ignored"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_line_without_an_equals_sign_is_an_error() {
+    let error = |text: &str| load(text).err().map(|e| e.to_string()).unwrap_or_default();
+    let text = error("brokerName=b\nno equals\n");
+    assert!(text.contains("line 2") && text.contains("\"no\""), "{text}");
+    assert!(error("brokerName\n").contains("line 1"));
+    assert!(load("brokerName = b\n ! a comment\nnamesrvAddr=\\\n  10.0.0.1:9876\n").is_ok());
+    assert!(error("tlsEnable=true\n").contains(":1: tlsEnable=true"));
 }
 
 #[test]

@@ -56,6 +56,11 @@ impl Cluster {
         );
     }
 
+    /// A replica's settings without the list of its peers.
+    pub fn alone(&self, n: usize) -> Config {
+        config(&self.dirs[n])
+    }
+
     pub async fn stop_one(&mut self, n: usize) {
         if let Some(service) = self.services[n].take() {
             service.stop().await.unwrap();

@@ -1,8 +1,9 @@
-use raftmq_broker::{Birth, BrokerError, Config, Service};
+use raftmq_broker::{Birth, BrokerError, Config, LostEnd, Service, exit};
 use raftmq_remoting::codes::request;
 use tempfile::TempDir;
 
 use crate::harness::{TestBroker, config, records};
+use crate::replicas::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_topics_and_offsets_survive_a_restart() {
@@ -81,4 +82,33 @@ async fn a_taken_port_is_named() {
     config.listen_port = port;
     let text = refusal(config, Birth::Bootstrap).await;
     assert!(text.contains(&port.to_string()), "{text}");
+}
+
+/// Both were taken in silence and did nothing, when somebody tried to save what is left of a set.
+#[tokio::test(flavor = "multi_thread")]
+async fn switches_that_cannot_do_what_they_say_end_the_start() {
+    let dir = TempDir::new().unwrap();
+    let started = Service::start_with(config(&dir), Birth::Bootstrap, LostEnd::Accept).await;
+    let Err(error) = started else {
+        panic!("there is nothing to accept");
+    };
+    assert!(error.to_string().contains("--accept-data-loss"), "{error}");
+    assert_eq!(exit::code(&error), exit::CONFIG);
+
+    let alone = Service::start(config(&dir), Birth::Bootstrap)
+        .await
+        .unwrap();
+    assert_eq!(alone.is_no_set_of_one().await, None);
+    alone.stop().await.unwrap();
+
+    let mut cluster = Cluster::start().await;
+    for n in 0..3 {
+        cluster.stop_one(n).await;
+    }
+    let survivor = Service::start(cluster.alone(0), Birth::Bootstrap)
+        .await
+        .unwrap();
+    let reason = survivor.is_no_set_of_one().await.expect("a set of three");
+    assert!(reason.contains("n0, n1, n2"), "{reason}");
+    survivor.stop().await.unwrap();
 }
