@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use raftmq_raft::{AckLevel, Proposal, ProposeError, Replica};
+use raftmq_remoting::budget::Budget;
 use raftmq_remoting::codes::response;
 use raftmq_remoting::message::NewMessage;
 use raftmq_store::Command;
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::creation::Creations;
 use crate::forward::Forwarder;
 use crate::health::Standing;
+use crate::large_answers::LargeAnswers;
 use crate::lock::QueueLocks;
 use crate::offset::OffsetCommits;
 use crate::recall::Recalls;
@@ -60,6 +62,10 @@ pub struct Broker {
     pub forwarder: Forwarder,
     pub creations: Creations,
     pub cold_reads: ColdReads,
+    /// Requests whose answer may be large.
+    pub large_answers: LargeAnswers,
+    /// Memory that client connections share.
+    pub inbound: Arc<Budget>,
     pub shown: Shown,
     pub stats: Stats,
     pub standing: Standing,

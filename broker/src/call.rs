@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use raftmq_remoting::channel::Channel;
 use raftmq_remoting::codes::response;
-use raftmq_remoting::command::RemotingCommand;
+use raftmq_remoting::command::{Body, RemotingCommand};
+use raftmq_remoting::ext::ExtFields;
 use raftmq_remoting::frame::Answer;
 use raftmq_remoting::header::HeaderError;
 use raftmq_remoting::server::{Replier, Request};
+
+use crate::large_answers::Ticket;
 
 /// Extension fields a replica adds when it passes a request on.
 pub mod hop {
@@ -46,6 +49,8 @@ pub struct Call {
     pub deadline: Instant,
     /// How often the request was started over, for example after its topic was created.
     pub restarts: u8,
+    /// Its place among the requests with large answers, if it is one of them.
+    pub large: Option<Ticket>,
 }
 
 impl Call {
@@ -75,6 +80,7 @@ impl Call {
             arrived,
             deadline: arrived + left,
             restarts: 0,
+            large: None,
         }
     }
 
@@ -90,7 +96,27 @@ impl Call {
     /// Memory the request holds while it waits, bytes, roughly.
     pub fn bytes(&self) -> usize {
         const FIXED: usize = 512;
-        FIXED + self.cmd.body.len()
+        FIXED + self.replier.size().max(self.cmd.body.len())
+    }
+
+    /// What its connection is charged for it until it is answered, bytes.
+    pub fn charged(&self) -> usize {
+        self.replier.size()
+    }
+
+    /// Gives up the body, which nobody will read.
+    pub fn drop_body(&mut self) {
+        let left = self.replier.size().saturating_sub(self.cmd.body.len());
+        self.cmd.body = Body::Empty;
+        self.replier.shrink(left);
+    }
+
+    /// Gives up the fields for others of the same meaning. Only where nobody shares the memory of the old ones any more.
+    pub fn replace_fields(&mut self, ext: ExtFields) {
+        const FIXED: usize = 512;
+        let texts: usize = ext.iter().map(|(name, text)| name.len() + text.len()).sum();
+        self.cmd.ext = ext;
+        self.replier.shrink(FIXED + 2 * texts);
     }
 
     pub fn left(&self) -> Duration {
@@ -98,7 +124,10 @@ impl Call {
     }
 
     /// Answers.
-    pub fn reply(self, response: RemotingCommand) {
+    pub fn reply(self, mut response: RemotingCommand) {
+        if let Some(ticket) = &self.large {
+            ticket.count(&mut response);
+        }
         self.replier.reply(response);
     }
 

@@ -165,7 +165,7 @@ pub fn status(broker: &Arc<Broker>, call: Call) {
         return call.error(response::SYSTEM_ERROR, remark);
     }
     let one = header.client_addr.as_deref().unwrap_or_default().trim();
-    consumers.retain(|c| one.is_empty() || c.client_id == one);
+    consumers.retain(|c| one.is_empty() || *c.client_id == *one);
     let question = GetConsumerStatusRequestHeader {
         client_addr: None,
         ..header
@@ -184,7 +184,7 @@ pub fn status(broker: &Arc<Broker>, call: Call) {
         while let Some(answer) = asked.join_next().await {
             if let Ok((client_id, Some(told))) = answer {
                 let table = told.message_queue_table;
-                body.consumer_table.insert(client_id, table);
+                body.consumer_table.insert((*client_id).to_owned(), table);
             }
         }
         call.reply(RemotingCommand::response(response::SUCCESS).with_body(json::to_bytes(&body)));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use lookup::Consumer;
 
-use ahash::{HashMap, HashMapExt};
+use ahash::{HashMap, HashMapExt, HashSet};
 use parking_lot::RwLock;
 use raftmq_remoting::body::{
     CheckClientRequestBody, Connection, ConsumeFromWhere, ConsumeType, ConsumerConnection,
@@ -27,7 +27,7 @@ use raftmq_remoting::header::{
     GetConsumerListByGroupRequestHeader, HeartbeatResponseHeader,
     NotifyConsumerIdsChangedRequestHeader, UnregisterClientRequestHeader,
 };
-use raftmq_remoting::json;
+use raftmq_remoting::json::{self, Limits};
 
 use crate::broker::{Broker, perm};
 use crate::call::Call;
@@ -43,6 +43,17 @@ const MAX_HEARTBEAT_ITEMS: usize = 10_000;
 /// Consumer groups, and producer groups, known at once.
 const MAX_GROUPS: usize = 200_000;
 
+/// Bytes that what clients said of themselves may take, roughly: more than a hundred thousand memberships in groups.
+const MAX_BYTES: usize = 64 << 20;
+/// Of a connection's membership in a group, beyond its client id.
+const MEMBER_BYTES: usize = 256;
+/// Of a group beyond its name.
+const GROUP_BYTES: usize = 512;
+/// Of a subscription beyond its texts.
+const SUBSCRIPTION_BYTES: usize = 512;
+/// Of a tag or its hash beyond its text.
+const TAG_BYTES: usize = 48;
+
 /// How long a subscription nobody renews is kept, as in RocketMQ.
 const SUBSCRIPTION_LIFE: Duration = Duration::from_secs(600);
 
@@ -51,7 +62,8 @@ pub const SCAN: Duration = Duration::from_secs(10);
 
 struct Client {
     channel: Channel,
-    client_id: String,
+    /// Shared by all groups that one heartbeat names.
+    client_id: Arc<str>,
     language: LanguageCode,
     version: i32,
     seen: Instant,
@@ -61,10 +73,15 @@ impl Client {
     fn connection(&self) -> Connection {
         Connection {
             client_addr: crate::call::canonical(self.channel.remote()).to_string(),
-            client_id: self.client_id.clone(),
+            client_id: (*self.client_id).to_owned(),
             language: self.language.name().to_owned(),
             version: self.version,
         }
+    }
+
+    /// What its membership in a group takes, bytes.
+    fn bytes(&self) -> usize {
+        MEMBER_BYTES + self.client_id.len()
     }
 }
 
@@ -75,6 +92,13 @@ pub struct Subscription {
     /// What it wants, where that can be understood.
     pub filter: Result<MessageFilter, BadFilter>,
     seen: Instant,
+}
+
+/// What a subscription takes, bytes: the data and what was made of it.
+fn subscription_bytes(data: &SubscriptionData) -> usize {
+    let tags: usize = data.tags_set.iter().map(|t| t.len() + TAG_BYTES).sum();
+    let texts = data.topic.len() + 2 * data.sub_string.len() + data.expression_type.len();
+    SUBSCRIPTION_BYTES + texts + tags + data.code_set.len() * TAG_BYTES
 }
 
 impl Subscription {
@@ -98,6 +122,15 @@ impl Subscription {
     }
 }
 
+impl ConsumerGroup {
+    fn bytes(&self, name: &str) -> usize {
+        let clients: usize = self.clients.values().map(Client::bytes).sum();
+        let subscriptions = self.subscriptions.values();
+        let subscriptions: usize = subscriptions.map(|s| subscription_bytes(&s.data)).sum();
+        GROUP_BYTES + name.len() + clients + subscriptions
+    }
+}
+
 struct ConsumerGroup {
     clients: HashMap<u64, Client>,
     subscriptions: BTreeMap<String, Arc<Subscription>>,
@@ -117,10 +150,37 @@ struct Tables {
     consumers: HashMap<String, ConsumerGroup>,
     producers: HashMap<String, HashMap<u64, Client>>,
     /// The newest connection of each client that produces.
-    producer_ids: HashMap<String, Channel>,
+    producer_ids: HashMap<Arc<str>, Channel>,
     /// Fingerprint of the last full heartbeat on a connection.
     fingerprints: HashMap<u64, i32>,
+    /// What producers and consumers take: added to when they say something, counted anew by every scan.
+    bytes: usize,
 }
+
+impl Tables {
+    /// Takes `more` bytes, if there is room.
+    fn take(&mut self, more: usize) -> Result<(), Full> {
+        if self.bytes + more > MAX_BYTES {
+            return Err(Full);
+        }
+        self.bytes += more;
+        Ok(())
+    }
+
+    /// Counts what is there.
+    fn count(&mut self) {
+        let producers = self.producers.iter().map(|(name, clients)| {
+            let clients: usize = clients.values().map(Client::bytes).sum();
+            GROUP_BYTES + name.len() + clients
+        });
+        let consumers = self.consumers.iter().map(|(name, group)| group.bytes(name));
+        self.bytes = producers.chain(consumers).sum();
+    }
+}
+
+/// The tables hold as much of clients as they may.
+#[derive(Debug, PartialEq, Eq)]
+struct Full;
 
 /// How many there are of each kind.
 pub type Counts<K> = HashMap<K, usize>;
@@ -138,7 +198,7 @@ pub struct ClientManager {
 /// Everything about the sender of a heartbeat that is not in its body.
 struct Sender<'a> {
     channel: &'a Channel,
-    client_id: &'a str,
+    client_id: Arc<str>,
     language: LanguageCode,
     version: i32,
     now: Instant,
@@ -148,7 +208,7 @@ impl Sender<'_> {
     fn client(&self) -> Client {
         Client {
             channel: self.channel.clone(),
-            client_id: self.client_id.to_owned(),
+            client_id: self.client_id.clone(),
             language: self.language,
             version: self.version,
             seen: self.now,
@@ -157,18 +217,37 @@ impl Sender<'_> {
 }
 
 impl ClientManager {
-    fn producer_seen(&self, group: &str, sender: &Sender<'_>) {
+    fn producer_seen(&self, group: &str, sender: &Sender<'_>) -> Result<(), Full> {
         let mut tables = self.tables.write();
-        if tables.producers.len() >= MAX_GROUPS && !tables.producers.contains_key(group) {
-            return;
+        let client = sender.client();
+        match tables.producers.get_mut(group) {
+            Some(clients) if clients.contains_key(&sender.channel.id()) => {
+                let before = clients.insert(sender.channel.id(), client);
+                // A connection that calls itself otherwise each time would be known by all of these names.
+                if let Some(before) = before.filter(|b| b.client_id != sender.client_id) {
+                    forget_id(&mut tables.producer_ids, &before);
+                }
+            }
+            Some(_) => {
+                tables.take(client.bytes())?;
+                let clients = tables.producers.entry(group.to_owned()).or_default();
+                clients.insert(sender.channel.id(), client);
+            }
+            None => {
+                if tables.producers.len() >= MAX_GROUPS {
+                    return Err(Full);
+                }
+                tables.take(GROUP_BYTES + group.len() + client.bytes())?;
+                let clients = HashMap::from_iter([(sender.channel.id(), client)]);
+                tables.producers.insert(group.to_owned(), clients);
+            }
         }
-        let clients = tables.producers.entry(group.to_owned()).or_default();
-        clients.insert(sender.channel.id(), sender.client());
-        let known = tables.producer_ids.get(sender.client_id);
+        let known = tables.producer_ids.get(&sender.client_id);
         if known.is_none_or(|c| c.id() != sender.channel.id()) {
-            let id = sender.client_id.to_owned();
+            let id = sender.client_id.clone();
             tables.producer_ids.insert(id, sender.channel.clone());
         }
+        Ok(())
     }
 
     /// Takes note of a consumer; returns whom to tell that the group changed.
@@ -177,12 +256,29 @@ impl ClientManager {
         data: ConsumerData,
         keep_subscriptions: bool,
         sender: &Sender<'_>,
-    ) -> Vec<Channel> {
+    ) -> Result<Vec<Channel>, Full> {
         let mut tables = self.tables.write();
-        if tables.consumers.len() >= MAX_GROUPS && !tables.consumers.contains_key(&data.group_name)
-        {
-            return Vec::new();
+        let known = tables.consumers.get(&data.group_name);
+        if known.is_none() && tables.consumers.len() >= MAX_GROUPS {
+            return Err(Full);
         }
+        let client = sender.client();
+        let mut more = match known {
+            None => GROUP_BYTES + data.group_name.len(),
+            Some(_) => 0,
+        };
+        if known.is_none_or(|group| !group.clients.contains_key(&sender.channel.id())) {
+            more += client.bytes();
+        }
+        if !keep_subscriptions {
+            // Those it replaces are counted out by the next scan; who says the same again takes nothing.
+            let news = data.subscription_data_set.iter().filter(|data| {
+                let old = known.and_then(|group| group.subscriptions.get(&data.topic));
+                old.is_none_or(|old| subscription_bytes(&old.data) < subscription_bytes(data))
+            });
+            more += news.map(subscription_bytes).sum::<usize>();
+        }
+        tables.take(more)?;
         let group = tables
             .consumers
             .entry(data.group_name)
@@ -196,7 +292,7 @@ impl ClientManager {
         group.consume_type = data.consume_type;
         group.model = data.message_model;
         group.from_where = data.consume_from_where;
-        let previous = group.clients.insert(sender.channel.id(), sender.client());
+        let previous = group.clients.insert(sender.channel.id(), client);
         let joined = previous.is_none_or(|p| p.client_id != sender.client_id);
         let changed = !keep_subscriptions
             && subscribe(
@@ -204,11 +300,15 @@ impl ClientManager {
                 data.subscription_data_set,
                 sender.now,
             );
-        if joined || changed {
-            group.clients.values().map(|c| c.channel.clone()).collect()
-        } else {
-            Vec::new()
-        }
+        Ok(match joined || changed {
+            true => group.clients.values().map(|c| c.channel.clone()).collect(),
+            false => Vec::new(),
+        })
+    }
+
+    /// Bytes that what clients said of themselves takes, roughly.
+    pub fn bytes(&self) -> usize {
+        self.tables.read().bytes
     }
 
     /// Whether the heartbeat's content differs from the last full one on this connection; remembers it when it is full.
@@ -280,11 +380,13 @@ impl ClientManager {
             silent
         });
         notify_groups(broker, groups);
-        for group in self.tables.write().consumers.values_mut() {
+        let mut tables = self.tables.write();
+        for group in tables.consumers.values_mut() {
             group
                 .subscriptions
                 .retain(|_, s| now.duration_since(s.seen) <= SUBSCRIPTION_LIFE);
         }
+        tables.count();
     }
 
     /// Removes clients; returns the consumer groups that lost one, with the members that are left.
@@ -317,6 +419,7 @@ impl ClientManager {
             }
             !group.clients.is_empty()
         });
+        tables.count();
         changed
     }
 
@@ -359,7 +462,12 @@ impl ClientManager {
         let mut ids: Vec<String> = tables
             .consumers
             .get(group)
-            .map(|g| g.clients.values().map(|c| c.client_id.clone()).collect())
+            .map(|g| {
+                g.clients
+                    .values()
+                    .map(|c| (*c.client_id).to_owned())
+                    .collect()
+            })
             .unwrap_or_default();
         ids.sort();
         ids.dedup();
@@ -411,7 +519,7 @@ impl ClientManager {
 }
 
 /// Forgets a client's id, unless it came back on another connection.
-fn forget_id(ids: &mut HashMap<String, Channel>, client: &Client) {
+fn forget_id(ids: &mut HashMap<Arc<str>, Channel>, client: &Client) {
     let same = |c: &Channel| c.id() == client.channel.id();
     if ids.get(&client.client_id).is_some_and(same) {
         ids.remove(&client.client_id);
@@ -425,7 +533,7 @@ fn subscribe(
     now: Instant,
 ) -> bool {
     let mut changed = false;
-    let topics: Vec<String> = wanted.iter().map(|s| s.topic.clone()).collect();
+    let topics: HashSet<String> = wanted.iter().map(|s| s.topic.clone()).collect();
     for data in wanted {
         let newer = match subscriptions.get(&data.topic) {
             None => {
@@ -439,13 +547,14 @@ fn subscribe(
         }
     }
     let before = subscriptions.len();
-    subscriptions.retain(|topic, _| topics.iter().any(|t| t == topic));
+    subscriptions.retain(|topic, _| topics.contains(topic));
     changed || subscriptions.len() != before
 }
 
 /// HEART_BEAT.
 pub fn heartbeat(broker: &Arc<Broker>, call: Call) {
-    let data: HeartbeatData = match json::from_slice(&call.cmd.body.to_bytes()) {
+    let body = call.cmd.body.to_bytes();
+    let data: HeartbeatData = match json::from_request(&body, Limits::REQUEST) {
         Ok(data) => data,
         Err(e) => {
             return call.error(
@@ -466,9 +575,12 @@ pub fn heartbeat(broker: &Arc<Broker>, call: Call) {
         );
         return call.error(response::SYSTEM_ERROR, remark);
     }
+    if let Err(what) = check_names(&data) {
+        return call.error(response::SYSTEM_ERROR, names::bad_text(what));
+    }
     let sender = Sender {
         channel: call.channel(),
-        client_id: &data.client_id,
+        client_id: data.client_id.into(),
         language: call.cmd.language,
         version: call.cmd.version,
         now: Instant::now(),
@@ -487,14 +599,20 @@ pub fn heartbeat(broker: &Arc<Broker>, call: Call) {
         let Some(group) = creation::group(broker, &name) else {
             continue;
         };
-        ensure_retry_topic(broker, &name, group.retry_queue_nums, consumer.unit_mode);
-        let members = broker.clients.consumer_seen(consumer, keep, &sender);
+        let unit = consumer.unit_mode;
+        let Ok(members) = broker.clients.consumer_seen(consumer, keep, &sender) else {
+            return too_many_clients(call);
+        };
+        ensure_retry_topic(broker, &name, group.retry_queue_nums, unit);
         if group.notify_consumer_ids_changed_enable {
             notify(broker, &name, members);
         }
     }
     for producer in &data.producer_data_set {
-        broker.clients.producer_seen(&producer.group_name, &sender);
+        let seen = broker.clients.producer_seen(&producer.group_name, &sender);
+        if seen.is_err() {
+            return too_many_clients(call);
+        }
     }
     let header = HeartbeatResponseHeader {
         is_support_heart_beat_v2: true,
@@ -503,10 +621,44 @@ pub fn heartbeat(broker: &Arc<Broker>, call: Call) {
     call.reply(RemotingCommand::response(response::SUCCESS).with_header(&header));
 }
 
+/// What of a heartbeat is no name: it would be kept for as long as the client is there.
+fn check_names(data: &HeartbeatData) -> Result<(), &'static str> {
+    let check = |what, text: &str| match names::is_text(text) {
+        true => Ok(()),
+        false => Err(what),
+    };
+    check("clientID", &data.client_id)?;
+    for producer in &data.producer_data_set {
+        check("producer group", &producer.group_name)?;
+    }
+    for consumer in &data.consumer_data_set {
+        check("consumer group", &consumer.group_name)?;
+        for subscription in &consumer.subscription_data_set {
+            check("topic", &subscription.topic)?;
+            check("expression type", &subscription.expression_type)?;
+        }
+    }
+    Ok(())
+}
+
+fn too_many_clients(call: Call) {
+    let remark = "[OVERLOAD]this broker knows as many clients and subscriptions as it can keep";
+    call.error(response::SYSTEM_BUSY, remark);
+}
+
 /// Consumers look for the route of their retry topic and complain when there is none.
 fn ensure_retry_topic(broker: &Arc<Broker>, group: &str, queues: i32, unit: bool) {
     let topic = names::retry_topic(group);
-    if queues <= 0 || !broker.leads() || broker.state().topic(&topic).is_some() {
+    if queues <= 0 || !broker.leads() {
+        return;
+    }
+    if let Some(config) = broker.state().topic(&topic) {
+        // Of a time when it did not follow its group: what lies in the other queues is read now.
+        if config.read_queue_nums < queues
+            && let Some(config) = creation::with_retry_queues(&config, queues)
+        {
+            creation::create_topic_soon(broker, config);
+        }
         return;
     }
     let mut config = creation::plain_topic(&topic, queues, perm::READ | perm::WRITE);
@@ -590,7 +742,7 @@ pub fn check_config(broker: &Arc<Broker>, call: Call) {
     if bytes.is_empty() {
         return call.ok();
     }
-    let body: CheckClientRequestBody = match json::from_slice(&bytes) {
+    let body: CheckClientRequestBody = match json::from_request(&bytes, Limits::REQUEST) {
         Ok(body) => body,
         Err(e) => {
             return call.error(
@@ -649,6 +801,30 @@ mod tests {
             sub_version: version,
             ..Default::default()
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_known_by_its_last_name_alone() {
+        use raftmq_remoting::{ClientOptions, RemotingClient};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let remoting = RemotingClient::new(ClientOptions::default(), None);
+        let channel = remoting.channel(&addr).await.unwrap();
+        let clients = ClientManager::default();
+        for n in 0..1_000 {
+            let sender = Sender {
+                channel: &channel,
+                client_id: format!("c{n}").into(),
+                language: LanguageCode::Java,
+                version: 0,
+                now: Instant::now(),
+            };
+            assert_eq!(clients.producer_seen("g", &sender), Ok(()));
+        }
+        assert_eq!(clients.tables.read().producer_ids.len(), 1);
+        assert!(clients.producer("c999").is_some() && clients.producer("c0").is_none());
+        clients.remove_producer("g", channel.id());
+        assert_eq!(clients.tables.read().producer_ids.len(), 0);
     }
 
     #[test]

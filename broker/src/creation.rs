@@ -128,6 +128,18 @@ fn refused(call: Call, error: &ProposeError) {
     }
 }
 
+/// A group's retry topic as it must be for so many queues: it is written to all of them, and read from those it had, too. None:
+/// it is so already, or the group has none.
+pub fn with_retry_queues(topic: &TopicConfig, queues: i32) -> Option<TopicConfig> {
+    if queues <= 0 || (topic.write_queue_nums == queues && topic.read_queue_nums >= queues) {
+        return None;
+    }
+    let mut config = topic.clone();
+    config.write_queue_nums = queues;
+    config.read_queue_nums = topic.read_queue_nums.max(queues);
+    Some(config)
+}
+
 /// The group's settings. A missing group is created in the background when that is allowed; None: it is not, or the name
 /// is not a group name.
 pub fn group(broker: &Arc<Broker>, name: &str) -> Option<Arc<SubscriptionGroupConfig>> {

@@ -15,8 +15,9 @@ use crate::broker::Broker;
 use crate::call::Call;
 use crate::{
     broker_admin, client_call, client_manager, connection_admin, consumer_admin, group_admin,
-    ha_status, lock, message_admin, offset, pull, queue_admin, raft_admin, recall, reply,
-    reset_offset, retention, send, send_back, settings, stats_admin, topic_admin, transaction,
+    ha_status, large_answers, lock, message_admin, offset, pull, queue_admin, raft_admin, recall,
+    reply, reset_offset, retention, send, send_back, settings, stats_admin, topic_admin,
+    transaction,
 };
 
 /// Which replica may run a handler.
@@ -291,6 +292,9 @@ pub fn dispatch(broker: &Arc<Broker>, call: Call) {
     if entry.place != Here && !broker.leads() {
         return crate::forward::to_leader(broker, call);
     }
+    if large_answers::is_large(entry.code) && call.large.is_none() {
+        return broker.large_answers.run(broker, call, entry.handler);
+    }
     (entry.handler)(broker, call);
 }
 
@@ -315,6 +319,7 @@ impl Handler for ClientPort {
         let call = Call::new(request, self.broker.config().ack_timeout());
         if call.hop_term.is_some() {
             self.broker.forwarding.lock().insert(call.channel().id());
+            call.channel().mark_peer();
         }
         // Whoever comes back on a new connection is served once more.
         let old = call.channel().id() <= self.broker.closing.load(Ordering::Relaxed);

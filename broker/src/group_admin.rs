@@ -10,7 +10,7 @@ use raftmq_remoting::command::RemotingCommand;
 use raftmq_remoting::header::{
     DeleteSubscriptionGroupRequestHeader, GetSubscriptionGroupConfigRequestHeader,
 };
-use raftmq_remoting::json;
+use raftmq_remoting::json::{self, Limits};
 use raftmq_store::Command;
 
 use crate::broker::{Broker, now_ms};
@@ -60,7 +60,8 @@ fn check(broker: &Broker, config: &SubscriptionGroupConfig) -> Result<(), Refusa
 
 /// UPDATE_AND_CREATE_SUBSCRIPTIONGROUP.
 pub fn put(broker: &Arc<Broker>, call: Call) {
-    match json::from_slice::<SubscriptionGroupConfig>(&call.cmd.body.to_bytes()) {
+    match json::from_request::<SubscriptionGroupConfig>(&call.cmd.body.to_bytes(), Limits::REQUEST)
+    {
         Ok(config) => put_all(broker, call, vec![config]),
         Err(e) => call.error(
             response::SYSTEM_ERROR,
@@ -71,7 +72,7 @@ pub fn put(broker: &Arc<Broker>, call: Call) {
 
 /// UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST: all or none.
 pub fn put_list(broker: &Arc<Broker>, call: Call) {
-    match json::from_slice::<SubscriptionGroupList>(&call.cmd.body.to_bytes()) {
+    match json::from_request::<SubscriptionGroupList>(&call.cmd.body.to_bytes(), Limits::REQUEST) {
         Ok(list) => put_all(broker, call, list.group_config_list),
         Err(e) => call.error(
             response::SYSTEM_ERROR,
@@ -95,14 +96,29 @@ fn put_all(broker: &Arc<Broker>, call: Call, groups: Vec<SubscriptionGroupConfig
             return call.error(refusal.code, refusal.remark);
         }
     }
-    let commands = groups
-        .into_iter()
-        .map(|config| Command::PutGroup {
+    // A group's retry topic follows it.
+    let retry_topics = groups.iter().filter_map(|group| {
+        let topic = broker
+            .state()
+            .topic(&names::retry_topic(&group.group_name))?;
+        creation::with_retry_queues(&topic, group.retry_queue_nums)
+    });
+    let mut commands: Vec<Command> = retry_topics
+        .map(|config| Command::PutTopic {
             config,
             now_ms: now_ms(),
         })
         .collect();
-    broker.propose_for(call, commands, |_, call| call.ok());
+    let topics_change = !commands.is_empty();
+    commands.extend(groups.into_iter().map(|config| Command::PutGroup {
+        config,
+        now_ms: now_ms(),
+    }));
+    if topics_change {
+        broker.propose_topics(call, commands);
+    } else {
+        broker.propose_for(call, commands, |_, call| call.ok());
+    }
 }
 
 /// DELETE_SUBSCRIPTIONGROUP.

@@ -11,19 +11,25 @@ use parking_lot::Mutex;
 use raftmq_remoting::body::{LockBatchRequestBody, LockBatchResponseBody, MessageQueue};
 use raftmq_remoting::codes::response;
 use raftmq_remoting::command::RemotingCommand;
-use raftmq_remoting::json;
+use raftmq_remoting::json::{self, Limits};
 
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::names;
 
 /// Life of a lock that is not renewed, as in RocketMQ.
 pub const LOCK_LIFE: Duration = Duration::from_secs(60);
 
 /// Locks kept at once; far more than the queues of any set.
-const MAX_LOCKS: usize = 1_000_000;
+const MAX_LOCKS: usize = 200_000;
+/// Bytes that locks may take, roughly.
+const MAX_BYTES: usize = 32 << 20;
+/// Of a lock beyond the name of its topic.
+const LOCK_BYTES: usize = 160;
 
 struct Owner {
-    client_id: String,
+    /// Shared by all locks of one request.
+    client_id: Arc<str>,
     renewed: Instant,
 }
 
@@ -37,6 +43,11 @@ impl Owner {
 struct Table {
     groups: HashMap<String, HashMap<(String, i32), Owner>>,
     locks: usize,
+    bytes: usize,
+}
+
+fn bytes_of(topic: &str) -> usize {
+    LOCK_BYTES + topic.len()
 }
 
 /// All locks of this master.
@@ -54,26 +65,32 @@ impl QueueLocks {
         queues: Vec<MessageQueue>,
         now: Instant,
     ) -> Vec<MessageQueue> {
+        let client_id: Arc<str> = client_id.into();
         let mut table = self.table.lock();
-        let Table { groups, locks } = &mut *table;
+        let Table {
+            groups,
+            locks,
+            bytes,
+        } = &mut *table;
         let owners = groups.entry(group.to_owned()).or_default();
         let granted = queues.into_iter().filter(|queue| {
             let key = (queue.topic.clone(), queue.queue_id);
             match owners.get_mut(&key) {
                 Some(owner) if owner.client_id == client_id || owner.expired(now) => {
                     *owner = Owner {
-                        client_id: client_id.to_owned(),
+                        client_id: client_id.clone(),
                         renewed: now,
                     };
                     true
                 }
                 Some(_) => false,
-                None if *locks >= MAX_LOCKS => false,
+                None if *locks >= MAX_LOCKS || *bytes >= MAX_BYTES => false,
                 None => {
+                    *bytes += bytes_of(&key.0);
                     owners.insert(
                         key,
                         Owner {
-                            client_id: client_id.to_owned(),
+                            client_id: client_id.clone(),
                             renewed: now,
                         },
                     );
@@ -87,7 +104,11 @@ impl QueueLocks {
 
     fn unlock(&self, group: &str, client_id: &str, queues: &[MessageQueue]) {
         let mut table = self.table.lock();
-        let Table { groups, locks } = &mut *table;
+        let Table {
+            groups,
+            locks,
+            bytes,
+        } = &mut *table;
         let Some(owners) = groups.get_mut(group) else {
             return;
         };
@@ -95,10 +116,11 @@ impl QueueLocks {
             let key = (queue.topic.clone(), queue.queue_id);
             if owners
                 .get(&key)
-                .is_some_and(|owner| owner.client_id == client_id)
+                .is_some_and(|owner| *owner.client_id == *client_id)
             {
                 owners.remove(&key);
                 *locks -= 1;
+                *bytes -= bytes_of(&key.0);
             }
         }
         if owners.is_empty() {
@@ -121,6 +143,8 @@ impl QueueLocks {
             !owners.is_empty()
         });
         table.locks = table.groups.values().map(HashMap::len).sum();
+        let keys = table.groups.values().flat_map(HashMap::keys);
+        table.bytes = keys.map(|(topic, _)| bytes_of(topic)).sum();
     }
 
     /// Forgets all locks: this replica stopped leading, and clients renew with the new master.
@@ -129,9 +153,25 @@ impl QueueLocks {
     }
 }
 
+/// What of a request is no name.
+fn check_names(body: &LockBatchRequestBody) -> Result<(), String> {
+    let bad = |what| Err(names::bad_text(what));
+    if !names::is_text(&body.client_id) {
+        return bad("clientId");
+    }
+    if !names::is_text(&body.consumer_group) {
+        return bad("consumerGroup");
+    }
+    match body.mq_set.iter().all(|q| names::is_text(&q.topic)) {
+        true => Ok(()),
+        false => bad("topic"),
+    }
+}
+
 /// LOCK_BATCH_MQ.
 pub fn lock(broker: &Arc<Broker>, call: Call) {
-    let body: LockBatchRequestBody = match json::from_slice(&call.cmd.body.to_bytes()) {
+    let bytes = call.cmd.body.to_bytes();
+    let body: LockBatchRequestBody = match json::from_request(&bytes, Limits::REQUEST) {
         Ok(body) => body,
         Err(e) => {
             return call.error(
@@ -149,6 +189,9 @@ pub fn lock(broker: &Arc<Broker>, call: Call) {
             "the lock request names no consumerGroup or no clientId",
         );
     }
+    if let Err(remark) = check_names(&body) {
+        return call.error(response::SYSTEM_ERROR, remark);
+    }
     let granted = broker.locks.lock(
         &body.consumer_group,
         &body.client_id,
@@ -163,7 +206,8 @@ pub fn lock(broker: &Arc<Broker>, call: Call) {
 
 /// UNLOCK_BATCH_MQ.
 pub fn unlock(broker: &Arc<Broker>, call: Call) {
-    let body: LockBatchRequestBody = match json::from_slice(&call.cmd.body.to_bytes()) {
+    let bytes = call.cmd.body.to_bytes();
+    let body: LockBatchRequestBody = match json::from_request(&bytes, Limits::REQUEST) {
         Ok(body) => body,
         Err(e) => {
             return call.error(
@@ -223,6 +267,26 @@ mod tests {
         locks.unlock("G", "c1", &[queue(0)]);
         assert_eq!(locks.lock("G", "c2", vec![queue(0)], now).len(), 1);
         locks.expire(now + LOCK_LIFE * 2);
-        assert_eq!(locks.table.lock().locks, 0);
+        let table = locks.table.lock();
+        assert_eq!((table.locks, table.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_request_that_locks_everything_shares_its_client_id_and_meets_the_bound() {
+        let locks = QueueLocks::default();
+        let now = Instant::now();
+        let long = "t".repeat(names::MAX_TEXT);
+        let id = "c".repeat(names::MAX_TEXT);
+        let ask = |from: i32| {
+            let queues = (from..from + 50_000).map(|n| MessageQueue::new(&*long, "b", n));
+            locks.lock("G", &id, queues.collect(), now).len()
+        };
+        let granted: usize = (0..10).map(|n| ask(n * 50_000)).sum();
+        assert!(granted > 50_000 && granted < 100_000, "{granted}");
+        let table = locks.table.lock();
+        assert!(table.bytes < MAX_BYTES + 1024);
+        let owners = &table.groups["G"];
+        let first = owners[&(long.clone(), 0)].client_id.clone();
+        assert!(Arc::ptr_eq(&first, &owners[&(long.clone(), 9)].client_id));
     }
 }

@@ -21,8 +21,10 @@ use crate::broker::Broker;
 use crate::call::Call;
 use crate::pull::{self, Pull};
 
-/// Pulls held at once; each holds about a KiB. A refused one comes again after a second.
+/// Pulls held at once. A refused one comes again after a second.
 const MAX_HELD: usize = 200_000;
+/// Bytes that held pulls may take; each is about a KiB.
+const MAX_HELD_BYTES: usize = 64 << 20;
 
 /// Locks the held pulls are spread over, so that applying and pulling rarely meet.
 const SHARDS: usize = 64;
@@ -45,6 +47,12 @@ pub struct Held {
     pub until: Instant,
 }
 
+impl Held {
+    fn bytes(&self) -> usize {
+        std::mem::size_of::<Self>() + self.call.charged()
+    }
+}
+
 struct Woken {
     held: Held,
     /// Its time is over: answer whatever there is.
@@ -58,6 +66,7 @@ pub struct HeldPulls {
     shards: Vec<Mutex<HashMap<Key, Vec<Held>, RandomState>>>,
     hasher: RandomState,
     count: AtomicUsize,
+    bytes: AtomicUsize,
     woken: Mutex<Vec<Woken>>,
     wake: Notify,
 }
@@ -68,6 +77,7 @@ impl Default for HeldPulls {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             count: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             woken: Mutex::default(),
             wake: Notify::new(),
         }
@@ -90,8 +100,11 @@ impl HeldPulls {
 
     /// Holds a pull. A message that arrives between its read and this call wakes it at once.
     pub fn hold(&self, broker: &Arc<Broker>, held: Held) {
-        if self.count.fetch_add(1, Ordering::AcqRel) >= MAX_HELD {
-            self.count.fetch_sub(1, Ordering::AcqRel);
+        let bytes = held.bytes();
+        let count = self.count.fetch_add(1, Ordering::AcqRel);
+        let all = self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        if count >= MAX_HELD || all + bytes > MAX_HELD_BYTES {
+            self.let_go(1, bytes);
             return held.call.error(
                 response::SYSTEM_BUSY,
                 "[OVERLOAD]too many pulls are held, start flow control",
@@ -111,6 +124,12 @@ impl HeldPulls {
         if arrived || !broker.leads() {
             self.wake_where(&key, |_| true);
         }
+    }
+
+    /// So many are not held any more.
+    fn let_go(&self, count: usize, bytes: usize) {
+        self.count.fetch_sub(count, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     /// Wakes whoever waits for one of these messages. Runs on a raft thread.
@@ -154,7 +173,7 @@ impl HeldPulls {
         if woken.is_empty() {
             return;
         }
-        self.count.fetch_sub(woken.len(), Ordering::AcqRel);
+        self.let_go(woken.len(), woken.iter().map(|w| w.held.bytes()).sum());
         self.woken.lock().extend(woken);
         self.wake.notify_one();
     }
@@ -163,12 +182,13 @@ impl HeldPulls {
     fn sweep(&self, take: impl Fn(&Key, &Held) -> Option<bool>) {
         for shard in &self.shards {
             let mut woken = Vec::new();
-            let mut gone = 0;
+            let (mut gone, mut gone_bytes) = (0, 0);
             shard.lock().retain(|key, waiting| {
                 let mut kept = Vec::with_capacity(waiting.len());
                 for held in waiting.drain(..) {
                     if held.call.channel().is_closed() {
                         gone += 1;
+                        gone_bytes += held.bytes();
                         continue;
                     }
                     match take(key, &held) {
@@ -179,7 +199,7 @@ impl HeldPulls {
                 *waiting = kept;
                 !waiting.is_empty()
             });
-            self.count.fetch_sub(gone, Ordering::AcqRel);
+            self.let_go(gone, gone_bytes);
             self.run_later(woken);
         }
     }
@@ -192,7 +212,7 @@ impl HeldPulls {
                 .drain()
                 .flat_map(|(_, waiting)| waiting)
                 .collect();
-            self.count.fetch_sub(waiting.len(), Ordering::AcqRel);
+            self.let_go(waiting.len(), waiting.iter().map(Held::bytes).sum());
             for held in waiting {
                 let h = &held.pull.header;
                 let range = broker

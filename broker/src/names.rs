@@ -78,6 +78,20 @@ pub fn is_group_name(name: &str) -> bool {
     name.len() <= MAX_GROUP && has_legal_characters(name)
 }
 
+/// Longest text by which a client names itself, a group or a topic in what is kept of it, in bytes.
+pub const MAX_TEXT: usize = 255;
+
+/// Whether a text that a client sent may be kept as a name. RocketMQ asks less of client ids and producer groups than of
+/// topics and consumer groups; nobody has ones that are longer or have control characters.
+pub fn is_text(text: &str) -> bool {
+    text.len() <= MAX_TEXT && !text.bytes().any(|b| b.is_ascii_control())
+}
+
+/// What is said of one that may not.
+pub fn bad_text(what: &str) -> String {
+    format!("the {what} is longer than {MAX_TEXT} bytes or has control characters")
+}
+
 /// Why a name cannot be a topic; worded as RocketMQ words it.
 pub fn check_topic(name: &str) -> Result<(), &'static str> {
     let limit = if name.starts_with(RETRY_PREFIX) || name.starts_with(DLQ_PREFIX) {

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use raftmq_remoting::body::{MessageModel, SubscriptionGroupConfig, TopicConfig};
 use raftmq_remoting::codes::{request, response};
 use raftmq_remoting::command::{Body, RemotingCommand};
-use raftmq_remoting::header::{PullMessageRequestHeader, PullMessageResponseHeader};
+use raftmq_remoting::ext::ExtFields;
+use raftmq_remoting::header::{Header, PullMessageRequestHeader, PullMessageResponseHeader};
 use raftmq_remoting::message::sysflag::pull as flag;
 use raftmq_store::{OffsetCommit, StoreError};
 
@@ -105,9 +106,12 @@ pub fn pull(broker: &Arc<Broker>, call: Call) {
     if leads && !broker.replica.is_serving() {
         return broker.room.wait(broker, call);
     }
-    let pull = match check(broker, &call, header) {
-        Ok(pull) => pull,
-        Err(refusal) => {
+    // A follower may not have applied yet what the client was told: what it would refuse is the master's to judge.
+    let asked = (!leads).then(|| header.clone());
+    let pull = match (check(broker, &call, header), asked) {
+        (Ok(pull), _) => pull,
+        (Err(_), Some(header)) => return pass_on(broker, call, &header),
+        (Err(refusal), None) => {
             let mut answer = RemotingCommand::response(refusal.code).with_remark(refusal.remark);
             if let Some(kind) = refusal.forbidden {
                 answer.ext.set_display("forbiddenType", kind);
@@ -551,7 +555,26 @@ fn failed_cold(call: Call) {
     call.error(response::SYSTEM_BUSY, "the queue cannot be read now");
 }
 
-fn hold(broker: &Arc<Broker>, call: Call, pull: Pull) {
+/// Requests up to this size are held as they are, bytes; what is longer shares its memory with fields nobody reads.
+const HELD_AS_IT_IS: usize = 4 << 10;
+
+/// Makes a request that will be held hold nothing but what a pull needs: neither body nor fields that are not a pull's.
+fn slim(call: &mut Call, pull: &mut Pull) {
+    call.drop_body();
+    if call.charged() <= HELD_AS_IT_IS {
+        return;
+    }
+    // Written down and read again, so that its texts share the memory of no others.
+    let mut ext = ExtFields::new();
+    pull.header.encode(&mut ext);
+    if let Ok(header) = PullMessageRequestHeader::decode(&ext) {
+        call.replace_fields(ext);
+        pull.header = header;
+    }
+}
+
+fn hold(broker: &Arc<Broker>, mut call: Call, mut pull: Pull) {
+    slim(&mut call, &mut pull);
     let mut time = suspend(&pull.header);
     if !broker.config().long_polling {
         time = time.min(Duration::from_millis(broker.config().short_polling_ms));

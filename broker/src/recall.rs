@@ -156,7 +156,7 @@ fn check(broker: &Broker, header: RecallMessageRequestHeader) -> Result<Wanted, 
     const UNAVAILABLE: &str = "recall failed, broker service not available";
     let config = broker.config();
     if !config.recall {
-        let remark = "recall failed, operation is forbidden";
+        let remark = "recall failed, operation is forbidden: recallMessageEnable=false";
         return Err(Refusal::new(response::NO_PERMISSION, remark));
     }
     if !broker.writable() && !config.recall_when_not_writable {

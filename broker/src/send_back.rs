@@ -53,7 +53,7 @@ pub fn send_back(broker: &Arc<Broker>, call: Call) {
             response::NO_PERMISSION,
             format!("the topic[{retry}] sending message is forbidden"),
         ),
-        Some(_) => {
+        Some(topic) => {
             let limit = match header.max_reconsume_times {
                 Some(own) if call.cmd.version >= VERSION_WITH_MAX_RECONSUME => own,
                 _ => group.retry_max_times,
@@ -61,7 +61,8 @@ pub fn send_back(broker: &Arc<Broker>, call: Call) {
             let back = Back {
                 header,
                 retry,
-                queues: group.retry_queue_nums,
+                // Nobody reads from a queue that the topic does not have.
+                queues: group.retry_queue_nums.min(topic.read_queue_nums).max(1),
                 limit,
             };
             read_and_store(broker, call, back);

@@ -25,6 +25,11 @@ const BROKERS_OWN: &[&str] = &[
 pub struct Stamps(Bytes);
 
 impl Stamps {
+    /// Their bytes.
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn new(config: &Config) -> Self {
         let mut out = Vec::new();
         put(&mut out, names::MSG_REGION, &config.region);
@@ -114,14 +119,22 @@ impl<'a> Wishes<'a> {
 
 /// Builds the stored form: the sent pairs without the broker's own and without `drop`, then `add`, then the stamps.
 pub fn build(stamps: &Stamps, sent: &[u8], drop: &[&str], add: &[(&str, &str)]) -> Bytes {
+    build_of(stamps, &[sent], drop, add)
+}
+
+/// [`build`] for pairs that were sent in several places, in this order.
+pub fn build_of(stamps: &Stamps, sent: &[&[u8]], drop: &[&str], add: &[(&str, &str)]) -> Bytes {
     let extra: usize = add.iter().map(|(k, v)| k.len() + v.len() + 2).sum();
-    let mut out = Vec::with_capacity(sent.len() + extra + stamps.0.len() + 1);
-    copy(&mut out, sent, |name| {
-        !BROKERS_OWN.contains(&name)
-            && !name.starts_with(TRANSIENT_PREFIX)
-            && !drop.contains(&name)
-            && !add.iter().any(|(k, _)| *k == name)
-    });
+    let all: usize = sent.iter().map(|pairs| pairs.len() + 1).sum();
+    let mut out = Vec::with_capacity(all + extra + stamps.0.len());
+    for pairs in sent {
+        copy(&mut out, pairs, |name| {
+            !BROKERS_OWN.contains(&name)
+                && !name.starts_with(TRANSIENT_PREFIX)
+                && !drop.contains(&name)
+                && !add.iter().any(|(k, _)| *k == name)
+        });
+    }
     for (name, value) in add {
         put(&mut out, name, value);
     }

@@ -13,7 +13,7 @@ use raftmq_remoting::command::RemotingCommand;
 use raftmq_remoting::header::{
     CreateTopicRequestHeader, DeleteTopicRequestHeader, GetTopicConfigRequestHeader,
 };
-use raftmq_remoting::json;
+use raftmq_remoting::json::{self, Limits};
 use raftmq_store::Command;
 
 use crate::broker::{Broker, now_ms, perm};
@@ -97,15 +97,16 @@ fn wanted(broker: &Broker, header: CreateTopicRequestHeader) -> Result<TopicConf
 
 /// UPDATE_AND_CREATE_TOPIC_LIST: all or none.
 pub fn put_list(broker: &Arc<Broker>, call: Call) {
-    let body: CreateTopicListRequestBody = match json::from_slice(&call.cmd.body.to_bytes()) {
-        Ok(body) => body,
-        Err(e) => {
-            return call.error(
-                response::SYSTEM_ERROR,
-                format!("the topic list cannot be read: {e}"),
-            );
-        }
-    };
+    let body: CreateTopicListRequestBody =
+        match json::from_request(&call.cmd.body.to_bytes(), Limits::REQUEST) {
+            Ok(body) => body,
+            Err(e) => {
+                return call.error(
+                    response::SYSTEM_ERROR,
+                    format!("the topic list cannot be read: {e}"),
+                );
+            }
+        };
     if body.topic_config_list.is_empty() {
         return call.ok();
     }

@@ -1,6 +1,7 @@
 //! Finding clients that a request is to be sent to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use raftmq_remoting::body::{ProducerInfo, SubscriptionData};
@@ -12,7 +13,7 @@ use crate::broker::now_ms;
 /// A consumer that may be asked something.
 #[derive(Clone)]
 pub struct Consumer {
-    pub client_id: String,
+    pub client_id: Arc<str>,
     pub channel: Channel,
     /// The client's version, an ordinal of RocketMQ's.
     pub version: i32,
@@ -50,7 +51,7 @@ impl ClientManager {
         let tables = self.tables.read();
         let clients = tables.consumers.get(group)?.clients.values();
         clients
-            .filter(|client| client.client_id == client_id)
+            .filter(|client| *client.client_id == *client_id)
             .max_by_key(|client| client.channel.id())
             .map(Consumer::of)
     }
@@ -81,7 +82,7 @@ impl ClientManager {
         let info = |client: &Client| {
             let silent = now.saturating_duration_since(client.seen).as_millis();
             ProducerInfo {
-                client_id: client.client_id.clone(),
+                client_id: (*client.client_id).to_owned(),
                 language: client.language.name().to_owned(),
                 last_update_timestamp: now_ms - silent as i64,
                 remote_ip: format!("/{}", crate::call::canonical(client.channel.remote())),

@@ -109,3 +109,38 @@ async fn bad_batches_are_refused_whole() {
     }
     assert_eq!(records(&broker.pull("T", 0).await).len(), 1);
 }
+
+/// GBK, say. RocketMQ stores the bytes, and every consumer reads the replacement character for them; the property is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_property_that_is_no_text_is_garbled_and_not_dropped() {
+    let broker = TestBroker::start().await;
+    let body = item(
+        b"x",
+        b"name\x01\xc4\xe3\xba\xc3!\x02TAGS\x01t\xff\x02KEYS\x01k\xff\x02",
+    );
+    let answer = broker.client.invoke(batch("T", body).command()).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    let message = records(&broker.pull("T", 0).await).remove(0);
+    let name = message.property("name").expect("there");
+    assert!(
+        name.starts_with('\u{fffd}') && name.ends_with('!'),
+        "{name}"
+    );
+    assert_eq!(message.property("TAGS"), Some("t\u{fffd}"));
+    assert_eq!(message.property("KEYS"), Some("k\u{fffd}"));
+}
+
+/// 1.5 MB on the wire that stood for 2 GB, built before they were refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envelope_that_many_messages_share_counts_for_each_of_them() {
+    let broker = TestBroker::start().await;
+    let body = item(b"", b"").repeat(65_536);
+    let large = batch("T", body).properties(&[("p", &"x".repeat(30_000))]);
+    let answer = broker.client.invoke(large.command()).await;
+    assert_eq!(answer.code, 13, "{}", remark(&answer));
+    let answer = broker
+        .client
+        .invoke(batch("T", item(b"x", b"")).command())
+        .await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+}

@@ -323,3 +323,73 @@ async fn a_filter_by_class_is_refused_by_name() {
         .await;
     assert_eq!((answer.code, remark(&answer)), (23, why));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_would_be_kept_have_a_limit() {
+    let broker = TestBroker::start().await;
+    let long = "x".repeat(256);
+    let with_control = "a\\u0000b";
+    for name in [long.as_str(), with_control] {
+        let bodies = [
+            heartbeat(name, &["T"], 0, false),
+            heartbeat("c", &[name], 0, false),
+            format!(r#"{{"clientID":"c","producerDataSet":[{{"groupName":"{name}"}}]}}"#),
+            format!(r#"{{"clientID":"c","consumerDataSet":[{{"groupName":"{name}"}}]}}"#),
+        ];
+        for body in bodies {
+            let answer = broker.client.ask_with(request::HEART_BEAT, &[], body).await;
+            assert_eq!(answer.code, 1);
+            assert!(
+                remark(&answer).contains("longer than 255 bytes"),
+                "{}",
+                remark(&answer)
+            );
+        }
+        let lock =
+            format!(r#"{{"clientId":"{name}","consumerGroup":"G","mqSet":[{{"topic":"T"}}]}}"#);
+        let answer = broker
+            .client
+            .ask_with(request::LOCK_BATCH_MQ, &[], lock)
+            .await;
+        assert_eq!(answer.code, 1, "{}", remark(&answer));
+    }
+    beat(
+        &broker.client,
+        heartbeat(&"x".repeat(255), &["T"], 0, false),
+    )
+    .await;
+    assert_eq!(ids(&broker).await, Some(vec!["x".repeat(255)]));
+}
+
+/// 0.5 MB that took 3 GB: each of 10 000 groups had a copy of a client id of 300 KB.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_groups_of_one_client_share_its_id_and_all_clients_have_a_bound() {
+    let broker = TestBroker::start().await;
+    let groups = |n: usize| -> String {
+        let each = (0..9_000).map(|g| format!(r#"{{"groupName":"P{n}-{g}"}}"#));
+        each.collect::<Vec<_>>().join(",")
+    };
+    let id = "x".repeat(255);
+    let mut code = 0;
+    for n in 0..20 {
+        let body = format!(r#"{{"clientID":"{id}","producerDataSet":[{}]}}"#, groups(n));
+        assert!(body.len() < 400_000);
+        let answer = broker.client.ask_with(request::HEART_BEAT, &[], body).await;
+        code = answer.code;
+        if code != 0 {
+            assert_eq!(code, 2, "{}", remark(&answer));
+            break;
+        }
+    }
+    assert_eq!(code, 2, "there is a bound");
+    // With the connection goes what it said.
+    broker.client.close();
+    let other = broker.another_client();
+    eventually("there is room again", || async {
+        let answer = other
+            .ask_with(request::HEART_BEAT, &[], heartbeat("c", &["T"], 0, false))
+            .await;
+        answer.code == 0
+    })
+    .await;
+}

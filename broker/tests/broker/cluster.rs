@@ -156,3 +156,28 @@ async fn a_held_pull_is_released_when_its_master_stops_leading() {
     );
     cluster.stop().await;
 }
+
+/// Topics and groups that a follower has not applied yet are not missing: it had answered from its own older state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_refuses_no_pull_by_itself() {
+    let mut cluster = Cluster::start_with(|config| config.slave_read = true).await;
+    let leader = cluster.wait_for_leader().await;
+    let follower = (leader + 1) % 3;
+    let (at_leader, at_follower) = (cluster.client(leader), cluster.client(follower));
+    for n in 0..40 {
+        let topic = format!("T{n}");
+        let answer = at_leader.invoke(Send::to(&topic).command()).await;
+        assert_eq!(answer.code, 0, "{}", remark(&answer));
+        let answer = at_follower.invoke(Pull::of(&topic).command()).await;
+        assert_eq!(answer.code, 0, "{}", remark(&answer));
+    }
+    // What does not exist at all is the master's to say; without one nobody knows.
+    let answer = at_follower.invoke(Pull::of("nowhere").command()).await;
+    assert_eq!(answer.code, 17, "{}", remark(&answer));
+    for n in (0..3).filter(|n| *n != follower) {
+        cluster.stop_one(n).await;
+    }
+    let answer = at_follower.invoke(Pull::of("nowhere").command()).await;
+    assert_eq!(answer.code, 14, "{}", remark(&answer));
+    cluster.stop().await;
+}

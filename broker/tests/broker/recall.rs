@@ -190,7 +190,10 @@ async fn recalls_are_off_unless_they_are_wanted() {
     let answer = recall(&broker.client, "T", &handle).await;
     assert_eq!(
         (answer.code, remark(&answer)),
-        (16, "recall failed, operation is forbidden")
+        (
+            16,
+            "recall failed, operation is forbidden: recallMessageEnable=false"
+        )
     );
     assert_eq!(broker.bodies("T", 1, 1).await, ["id"]);
     let answer = recall(&broker.client, "None", "").await;

@@ -266,3 +266,52 @@ async fn a_dead_letter_can_be_given_back() {
     back(&position, "G", "0", "1").await;
     assert_eq!(broker.bodies("%DLQ%G", 1, 1).await, ["poison"]);
 }
+
+/// The group had four retry queues and its topic one: three of four messages lay where no route led.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_topic_follows_its_groups_number_of_queues() {
+    let broker = TestBroker::start_with(quick).await;
+    let group = |queues: i32| format!(r#"{{"groupName":"G","retryQueueNums":{queues}}}"#);
+    let put = request::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP;
+    let answer = broker.client.ask_with(put, &[], group(1)).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    let give_back = async |n: usize| {
+        let (position, _) = sent_position(&broker, &format!("m{n}")).await;
+        let back = [
+            ("offset", position.as_str()),
+            ("group", "G"),
+            ("delayLevel", "0"),
+        ];
+        let code = request::CONSUMER_SEND_MSG_BACK;
+        let answer = broker.client.ask(code, &back).await;
+        assert_eq!(answer.code, 0, "{}", remark(&answer));
+    };
+    give_back(0).await;
+    let queues = || {
+        let topic = broker.service().broker().state().topic("%RETRY%G");
+        topic.map(|t| (t.write_queue_nums, t.read_queue_nums))
+    };
+    assert_eq!(queues(), Some((1, 1)));
+    let answer = broker.client.ask_with(put, &[], group(4)).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    assert_eq!(queues(), Some((4, 4)));
+    for n in 1..20 {
+        give_back(n).await;
+    }
+    eventually(
+        "all come again, from queues that the route shows",
+        || async {
+            let mut found = 0;
+            for queue in 0..4 {
+                let pull = crate::harness::Pull::of("%RETRY%G").with("queueId", &queue.to_string());
+                found += records(&broker.client.invoke(pull.command()).await).len();
+            }
+            found == 20
+        },
+    )
+    .await;
+    // With fewer, the others are still read.
+    let answer = broker.client.ask_with(put, &[], group(2)).await;
+    assert_eq!(answer.code, 0, "{}", remark(&answer));
+    assert_eq!(queues(), Some((2, 4)));
+}
