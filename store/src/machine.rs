@@ -26,7 +26,7 @@ use crate::commitlog::{CommitLog, EntryId};
 use crate::consume_queue::{ConsumeQueue, MAX_QUEUE_OFFSET, QueueEntry, QueueTable, TableCut};
 use crate::error::{Result, StoreError};
 use crate::key_index::KeyIndex;
-use crate::kv::{Batch, Family, Kv};
+use crate::kv::{Batch, Family, Kv, carried};
 use crate::sabotage::{self, Sabotage};
 use crate::snapshots::{Header as SnapshotHeader, Item, Pending, Reader, Snapshots};
 use crate::state::{State, Touched};
@@ -581,10 +581,13 @@ impl Machine {
         while let Some(items) = snapshot.next()? {
             let mut batch = Batch::default();
             for item in items {
-                if let Item::Pair(family, key, value) = item
-                    && (family, &key[..]) != (Family::Meta, APPLIED)
-                {
-                    batch.put(family, key, value);
+                match item {
+                    Item::Pair(Family::Meta, key, _) if key == APPLIED => {}
+                    Item::Pair(family, key, value) => batch.put(family, key, value),
+                    Item::Carried(place, key, value) => {
+                        batch.put(Family::Meta, carried::key_of(place, &key), value);
+                    }
+                    Item::Queue(..) => {}
                 }
             }
             kv.write(&batch)?;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::commitlog::format::read_u32;
 use crate::commitlog::marks::Mark;
 use crate::error::{Result, StoreError};
-use crate::kv::{self, Family, Frozen};
+use crate::kv::{self, Family, Frozen, carried};
 use crate::vfs::{File, FileSystem};
 
 /// Snapshots kept: a trim can go to each, so retention is as fine as a 64th of the log.
@@ -71,6 +71,8 @@ pub struct Pending {
 pub enum Item {
     /// A pair of the metadata store.
     Pair(Family, Vec<u8>, Vec<u8>),
+    /// A pair of a family of a later version, by its place: carried on, [`crate::kv::carried`].
+    Carried(u8, Vec<u8>, Vec<u8>),
     /// Next offset of a queue.
     Queue(String, i32, i64),
 }
@@ -232,7 +234,9 @@ impl Snapshots {
         let kv = kv()?;
         for (nth, family) in Family::ALL.into_iter().enumerate() {
             kv::for_each(kv.as_ref(), family, |key, value| {
-                writer.item(nth as u8, key, value)
+                let carried = carried::row_of(key).filter(|_| family == Family::Meta);
+                let (place, key) = carried.unwrap_or((nth as u8, key));
+                writer.item(place, key, value)
             })?;
         }
         drop(kv);
@@ -590,8 +594,11 @@ fn item(rest: &mut &[u8]) -> Option<Item> {
         let topic = std::str::from_utf8(key).ok()?.to_owned();
         return Some(Item::Queue(topic, id, next));
     }
-    let family = *Family::ALL.get(*kind as usize)?;
-    Some(Item::Pair(family, key.to_vec(), value.to_vec()))
+    let (key, value) = (key.to_vec(), value.to_vec());
+    Some(match Family::ALL.get(usize::from(*kind)) {
+        Some(family) => Item::Pair(*family, key, value),
+        None => Item::Carried(*kind, key, value),
+    })
 }
 
 #[cfg(test)]

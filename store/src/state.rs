@@ -18,7 +18,7 @@ use crate::command::{
     Command, GroupOut, GroupRow, OffsetCommit, PendingTransaction, TopicOut, TopicRow,
 };
 use crate::error::{Result, StoreError};
-use crate::kv::{self, Batch, Family, Kv};
+use crate::kv::{self, Batch, Family, Kv, carried};
 use crate::timers::Timers;
 use crate::version;
 
@@ -218,6 +218,7 @@ impl State {
     /// # Errors
     /// [`StoreError::Metadata`].
     pub fn load(kv: Arc<dyn Kv>) -> Result<Self> {
+        carried::settle(kv.as_ref())?;
         let state = Self {
             kv: kv.clone(),
             topics: RwLock::default(),

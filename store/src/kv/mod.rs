@@ -1,5 +1,6 @@
 //! The ordered key-value seam under the metadata: RocksDB in a broker, a map in tests.
 
+pub(crate) mod carried;
 mod memory;
 mod rocks;
 mod sim;
