@@ -1,9 +1,9 @@
 //! What strangers can make a broker's process hold, by its resident memory: the client ports' budget and the bounds of every
-//! request code. The process is the broker's and its enemies' together, so the figure is too high rather than too low.
+//! request code.
 //!
 //! `cargo test -p raftmq-broker --test memory -- --nocapture` prints the figures of a small round;
-//! `RAFTMQ_MEMORY_FULL=1` makes it a minute, and 1 000 slow connections. Those are clients of this very process, which needs
-//! processors for them: `-- --ignored`.
+//! `RAFTMQ_MEMORY_FULL=1` makes it a minute, and 1 000 slow connections
+//! (`-- --ignored`).
 
 #[allow(dead_code)]
 #[path = "broker/harness.rs"]
@@ -88,29 +88,41 @@ async fn half_a_frame(addr: String) {
     let _ = stream.read(&mut [0]).await;
 }
 
+/// This test binary again, as the enemy: in a process of its own its memory is not the broker's, nor are its turns.
+fn enemy(test: &str, broker: &TestBroker) -> std::process::Child {
+    std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", test, "--include-ignored"])
+        .env("RAFTMQ_MEMORY_ENEMY", broker.addr())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the enemy starts")
+}
+
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "hundreds of clients in this process starve the broker on two processors; remoting/tests/budget.rs has the small one"]
+#[ignore = "hundreds of connections that send as fast as they can: by itself, with --ignored"]
 async fn slow_connections_with_half_sent_frames() {
-    let _alone = ALONE.lock().await;
-    let broker = TestBroker::start().await;
-    broker.send("T", "first").await;
-    let before = resident();
     let (count, time) = if full() { (1_000, 60) } else { (300, 8) };
-    let slow: Vec<_> = (0..count)
-        .map(|_| {
-            let addr = broker.addr();
+    let end = Instant::now() + Duration::from_secs(time);
+    if let Ok(addr) = std::env::var("RAFTMQ_MEMORY_ENEMY") {
+        for _ in 0..count {
+            let addr = addr.clone();
             tokio::spawn(async move {
                 loop {
                     half_a_frame(addr.clone()).await;
                 }
-            })
-        })
-        .collect();
+            });
+        }
+        return tokio::time::sleep_until(end.into()).await;
+    }
+    let _alone = ALONE.lock().await;
+    let broker = TestBroker::start().await;
+    broker.send("T", "first").await;
+    let before = resident();
+    let mut enemy = enemy("slow_connections_with_half_sent_frames", &broker);
     let end = Instant::now() + Duration::from_secs(time);
     let (took, most) = go_on(&broker, || Instant::now() > end).await;
-    for task in slow {
-        task.abort();
-    }
+    let _ = enemy.kill();
+    let _ = enemy.wait();
     report("half-sent frames", &took, before, most);
 }
 
@@ -224,7 +236,6 @@ async fn flood(addr: String, n: usize, connections: usize, end: Instant) {
     }
 }
 
-/// The enemy is in a process of its own, so that its frames are not counted as the broker's: this test again, told where to go.
 #[tokio::test(flavor = "multi_thread")]
 async fn worst_frames_of_every_request_code() {
     const CONNECTIONS: usize = 64;
@@ -243,12 +254,7 @@ async fn worst_frames_of_every_request_code() {
     let broker = TestBroker::start().await;
     broker.send("T", "first").await;
     let before = resident();
-    let mut enemy = std::process::Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "worst_frames_of_every_request_code"])
-        .env("RAFTMQ_MEMORY_ENEMY", broker.addr())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .expect("the enemy starts");
+    let mut enemy = enemy("worst_frames_of_every_request_code", &broker);
     let end = Instant::now() + time;
     let (took, most) = go_on(&broker, || Instant::now() > end).await;
     let _ = enemy.kill();
