@@ -226,8 +226,9 @@ pub fn broker_stats(broker: &Arc<Broker>, mut call: Call) {
                 if let Some(config) = config.filter(wanted) {
                     let stats = stats_of(broker, group, &config)?;
                     let queues = stats.offset_table.values();
-                    let behind = queues.map(|q| q.broker_offset - q.consumer_offset);
-                    body.total_diff += behind.sum::<i64>();
+                    // Clients commit any number.
+                    let behind = queues.map(|q| q.broker_offset.saturating_sub(q.consumer_offset));
+                    body.total_diff = behind.fold(body.total_diff, i64::saturating_add);
                     of_topics.push(stats);
                 }
             }
