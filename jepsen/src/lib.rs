@@ -9,6 +9,7 @@ pub mod bed;
 pub mod checker;
 pub mod cli;
 pub mod edn;
+pub mod enemy;
 pub mod history;
 pub mod nemesis;
 pub mod ops;

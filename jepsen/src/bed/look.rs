@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raftmq_benches::BenchError;
+use raftmq_benches::proc_stat::Usage;
 use raftmq_remoting::body::RaftStatus;
 use tokio::task::JoinSet;
 
@@ -99,6 +100,25 @@ impl Bed {
     ) -> Result<(), BenchError> {
         let addr = &self.addrs[replica];
         Ok(self.admin.update_broker_config(addr, settings).await?)
+    }
+
+    /// Whether all processes run that were not ended here.
+    ///
+    /// # Errors
+    /// One has ended by itself; its last words are told.
+    pub async fn check_processes(&self) -> Result<(), BenchError> {
+        let cluster = self.cluster.clone();
+        off(move || cluster.lock().check_processes()).await
+    }
+
+    /// Resident memory of a replica's process, bytes; None when it does not run.
+    pub async fn resident_bytes(&self, replica: usize) -> Option<u64> {
+        let cluster = self.cluster.clone();
+        let pid = off(move || {
+            let cluster = cluster.lock();
+            Ok(cluster.brokers.get(replica).and_then(|b| b.process.pid()))
+        });
+        Some(Usage::of(pid.await.ok()??)?.rss)
     }
 
     /// Waits until every replica runs, is registered, may vote, and has what the leader had a moment before.

@@ -7,12 +7,17 @@ use std::path::{Path, PathBuf};
 
 use raftmq_remoting::message::{StoredRecord, properties, sysflag, tags_code};
 use raftmq_remoting::validate::{SCHEDULE_TOPIC, TIMER_TOPIC};
+use raftmq_store::Command;
+use raftmq_store::command::Reading;
 use raftmq_store::commitlog::format::{EntryKind, Header, Record, records};
 use raftmq_store::consume_queue::{ENTRIES_PER_FILE, ENTRY_LEN};
 use serde_json::json;
 
 use super::log_files::{End, Walk};
 use super::verdict::{Anomalies, Valid, Verdict};
+
+/// Longer topics have directories that are not called as they are; they are not looked into.
+const LONGEST_DIRECTORY: usize = 255;
 
 /// See the module. `stores` are the replicas' `storePathRootDir`, none of them in use. Where what was not flushed may be gone from a
 /// log, queues may still know of it.
@@ -146,8 +151,29 @@ fn code(view: &StoredRecord<'_>) -> i64 {
     due.unwrap_or_else(|| tags_code(view.property(properties::TAGS)))
 }
 
+/// Topics by where in the log they were deleted for the last time: what lies before is in no queue.
+fn deletions(store: &Path) -> std::io::Result<HashMap<String, u64>> {
+    let mut deleted = HashMap::new();
+    let mut walk = Walk::new(store)?;
+    while let Some((header, bytes)) = walk.next()? {
+        if header.kind != EntryKind::Normal {
+            continue;
+        }
+        // Within an entry a deletion stands alone, or before what follows it.
+        for record in records(bytes).map_while(Result::ok) {
+            if let Record::Command(bytes) = record
+                && let Reading::Known(Command::DeleteTopic { topic, .. }) = Command::read(bytes)
+            {
+                deleted.insert(topic, header.position + u64::from(header.size));
+            }
+        }
+    }
+    Ok(deleted)
+}
+
 /// Compares what a log implies with the consume queues beside it. Returns how many entries.
 fn queues(replica: usize, store: &Path, found: &mut Anomalies) -> std::io::Result<u64> {
+    let deleted = deletions(store)?;
     let mut walk = Walk::new(store)?;
     let mut files = QueueFiles {
         dir: store.join("consumequeue"),
@@ -187,8 +213,12 @@ fn queues(replica: usize, store: &Path, found: &mut Anomalies) -> std::io::Resul
                 continue;
             };
             let (topic, queue) = (view.topic().to_owned(), view.queue_id());
-            let is = files.entry(&topic, queue, offset);
             let position = header.position + at as u64;
+            let gone = deleted.get(&topic).is_some_and(|at| position < *at);
+            if gone || topic.len() > LONGEST_DIRECTORY {
+                continue;
+            }
+            let is = files.entry(&topic, queue, offset);
             let wanted = (position as i64, message.len() as u32, code(&view));
             compared += 1;
             // Files are written behind: a killed replica makes what is missing again from the log.

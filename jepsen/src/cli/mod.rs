@@ -1,6 +1,7 @@
 //! The command line. Exit status: 0 valid, 1 invalid, 2 undecided or a failure of the harness.
 
 mod campaign;
+mod enemy;
 mod matrix;
 mod programs;
 mod smoke;
@@ -49,6 +50,8 @@ enum What {
     Matrix(matrix::MatrixArgs),
     /// A few minutes' worth of runs, and of controls that must fail.
     Smoke(smoke::SmokeArgs),
+    /// A set under hostile requests: every code of both servers and of the peer port, right and wrong. Without root.
+    Enemy(enemy::EnemyArgs),
     /// Simulated sets instead of real ones.
     Simulate(SimulateArgs),
 }
@@ -141,6 +144,7 @@ async fn run(what: What) -> Result<Valid, BenchError> {
             programs::ensure(&own_bin_dir()?, false)?;
             matrix::run(&args).await
         }
+        What::Enemy(args) => enemy::run(args).await,
         What::Smoke(args) => {
             programs::ensure(&own_bin_dir()?, true)?;
             smoke::run(&args).await

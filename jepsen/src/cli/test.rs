@@ -184,7 +184,7 @@ fn any_seed() -> u64 {
 }
 
 /// A directory in which the broker is one that breaks promises.
-fn sabotaged(bin_dir: &Path, dir: &Path) -> Result<PathBuf, BenchError> {
+pub(super) fn sabotaged(bin_dir: &Path, dir: &Path) -> Result<PathBuf, BenchError> {
     std::fs::create_dir_all(dir).map_err(BenchError::io(dir))?;
     for (name, target) in [("mqbroker", SABOTAGED), ("mqnamesrv", "mqnamesrv")] {
         let target = bin_dir.join(target);
