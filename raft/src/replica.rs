@@ -205,7 +205,8 @@ impl Replica {
         };
         let lease = Arc::new(Lease::new(options.election_max));
         let guard = open_guard(&ground, &store, &identity, &options).and_then(|guard| {
-            Store::settle(&ground.env, &options.store_dir, &ground.boot).map(|()| guard)
+            let log = start::log_options(&ground, &options);
+            Store::settle(&ground.env, &options.store_dir, &log).map(|()| guard)
         });
         let guard = match guard {
             Ok(guard) => guard,

@@ -11,8 +11,8 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{OptionalSend, RaftSnapshotBuilder};
 use parking_lot::Mutex;
 use raftmq_store::commitlog::marks::Mark;
-use raftmq_store::commitlog::segments::is_no_space;
 use raftmq_store::commitlog::{CommitLog, EntryId};
+use raftmq_store::io_error::is_no_space;
 use raftmq_store::snapshots::{Snapshot as Stored, Snapshots};
 use raftmq_store::{Arrived, Effects, Machine, StoreError};
 

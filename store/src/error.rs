@@ -53,6 +53,9 @@ pub enum StoreError {
     /// The directory was made with other constants, or another process holds it.
     #[error("{0}")]
     Refused(String),
+    /// The metadata store found its own files damaged: its content has to come from a snapshot and the log.
+    #[error("damaged metadata store: {0}")]
+    MetadataDamaged(String),
     /// The metadata store (RocksDB) failed.
     #[error("metadata store: {0}")]
     Metadata(String),
@@ -81,6 +84,10 @@ impl From<StoreError> for io::Error {
         match error {
             StoreError::Io { what, source } => {
                 io::Error::new(source.kind(), format!("{what}: {source}"))
+            }
+            // So that those behind the seam can tell it from a failure.
+            damage @ StoreError::Corrupt { .. } => {
+                io::Error::new(io::ErrorKind::InvalidData, damage.to_string())
             }
             other => io::Error::other(other.to_string()),
         }

@@ -10,6 +10,7 @@ pub mod consume_queue;
 pub mod directory;
 mod error;
 pub mod housekeeping;
+pub mod io_error;
 pub mod key_index;
 pub mod key_query;
 pub mod kv;

@@ -24,16 +24,19 @@ pub enum Sabotage {
     SkipLeaseCheck,
     /// Apply stops at a message whose topic is no name of a directory.
     FragileApply,
+    /// A start takes what it reads for what the disk holds, and does not write it again.
+    TrustPageCache,
 }
 
 impl Sabotage {
     /// All there are.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AckBeforeCommit,
         Self::IgnoreFsync,
         Self::ForgetVote,
         Self::SkipLeaseCheck,
         Self::FragileApply,
+        Self::TrustPageCache,
     ];
 
     /// How it is called on a command line.
@@ -44,6 +47,7 @@ impl Sabotage {
             Self::ForgetVote => "forget-vote",
             Self::SkipLeaseCheck => "skip-lease-check",
             Self::FragileApply => "fragile-apply",
+            Self::TrustPageCache => "trust-page-cache",
         }
     }
 }

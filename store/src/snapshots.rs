@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::commitlog::format::read_u32;
 use crate::commitlog::marks::Mark;
 use crate::error::{Result, StoreError};
+use crate::io_error::is_damage;
 use crate::kv::{self, Family, Frozen, carried};
 use crate::vfs::{File, FileSystem};
 
@@ -98,10 +99,11 @@ impl Snapshots {
         &self.fs
     }
 
-    /// Opens the directory; what is not a whole snapshot is deleted.
+    /// Opens the directory; what is not a whole snapshot is deleted. One that the disk cannot read is left where it is
+    /// and not used.
     ///
     /// # Errors
-    /// I/O.
+    /// I/O, among it that the system does not let a file be opened now: nothing is deleted then.
     pub fn open(fs: Arc<dyn FileSystem>, dir: PathBuf) -> Result<Self> {
         let failed = |e| StoreError::io(format!("open {}", dir.display()), e);
         fs.make_dir(&dir).map_err(failed)?;
@@ -111,6 +113,10 @@ impl Snapshots {
             match name.strip_suffix(".snap") {
                 Some(_) => match Reader::open(fs.as_ref(), &path) {
                     Ok(reader) => all.push(reader.snapshot(path)),
+                    Err(error @ StoreError::Io { .. }) if is_damage(&error) => {
+                        tracing::error!(%error, "a snapshot cannot be read");
+                    }
+                    Err(error @ StoreError::Io { .. }) => return Err(error),
                     Err(error) => {
                         tracing::warn!(%error, "a damaged snapshot is deleted");
                         fs.remove_file(&path).map_err(failed)?;

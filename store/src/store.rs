@@ -12,12 +12,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::commitlog::format::parse_segment_name;
+use crate::commitlog::writer::FlushPolicy;
 use crate::commitlog::{CommitLog, Drive, LogOptions};
 use crate::consume_queue::QueueTable;
 use crate::directory::DirectoryLock;
 use crate::error::{Result, StoreError};
 use crate::key_index::KeyIndex;
-use crate::kv::{Family, Kv, RocksKv};
+use crate::kv::{self, Family, Kv, RocksKv};
 use crate::machine::{Applied, Machine, Parts};
 use crate::scrub;
 use crate::snapshots::Snapshots;
@@ -40,6 +41,9 @@ pub struct Store {
     pub snapshots: Arc<Snapshots>,
     /// How the last process ended.
     pub stop: Stop,
+    /// The machine went down under a process with `ASYNC_FLUSH`: what that had not fsynced is gone. How this process is
+    /// configured says nothing about it.
+    pub unsynced: bool,
     /// The log ends before what it once held, or before what was applied from it: acknowledged messages may be missing
     /// at its end.
     pub lost_end: bool,
@@ -101,11 +105,18 @@ impl Store {
         let fs = env.fs.clone();
         fs.make_dir(dir)
             .map_err(|e| StoreError::io(format!("make {}", dir.display()), e))?;
-        let stop = mark_running(fs.as_ref(), dir, &options.boot)?;
+        // Names that the last process changed and did not live to sync, before anything builds on them.
+        fs.sync_dir(dir)
+            .map_err(|e| StoreError::io(format!("sync {}", dir.display()), e))?;
+        let (stop, ran_with) = mark_running(fs.as_ref(), dir, options)?;
         let snapshots = Arc::new(Snapshots::open(fs.clone(), dir.join("snapshots"))?);
         let oldest = snapshots.marks().first().copied();
         let log = CommitLog::open(fs.clone(), dir.join("commitlog"), options, oldest)?;
         let opened = Self::open_derived(env, dir, options, &log, snapshots, stop);
+        let opened = opened.map(|store| Store {
+            unsynced: stop == Stop::PowerLoss && ran_with == FlushPolicy::Async,
+            ..store
+        });
         if opened.is_err() {
             log.close();
         }
@@ -132,8 +143,7 @@ impl Store {
         stop: Stop,
     ) -> Result<Store> {
         let fs = &env.fs;
-        let kv = open_kv(env, &dir.join("metadata"))?;
-        let state = Arc::new(State::load(kv.clone())?);
+        let (kv, state) = open_metadata(env, &dir.join("metadata"), stop)?;
         let opened = QueueTable::open(fs.clone(), dir.join("consumequeue"))?;
         let queues = Arc::new(opened.table);
         let index = dir.join("index");
@@ -233,6 +243,7 @@ impl Store {
             state,
             snapshots,
             stop,
+            unsynced: false,
             lost_end,
             queued: known,
         })
@@ -242,13 +253,13 @@ impl Store {
     ///
     /// # Errors
     /// I/O.
-    pub fn settle(env: &Env, dir: &Path, boot: &str) -> Result<()> {
-        write_abort(env.fs.as_ref(), dir, boot)?;
-        let doubt = doubt_path(dir);
-        if env.fs.exists(&doubt) {
-            env.fs
-                .remove_file(&doubt)
-                .map_err(|e| StoreError::io(format!("remove {}", doubt.display()), e))?;
+    pub fn settle(env: &Env, dir: &Path, options: &LogOptions) -> Result<()> {
+        write_abort(env.fs.as_ref(), dir, options)?;
+        for doubt in [doubt_path(dir), doubt_path(&dir.join("commitlog"))] {
+            if env.fs.exists(&doubt) {
+                let failed = |e| StoreError::io(format!("remove {}", doubt.display()), e);
+                env.fs.remove_file(&doubt).map_err(failed)?;
+            }
         }
         Ok(())
     }
@@ -397,51 +408,82 @@ fn is_empty(kv: &dyn Kv) -> Result<bool> {
     Ok(true)
 }
 
-/// Opens the metadata store; a damaged one is set aside.
-fn open_kv(env: &Env, dir: &Path) -> Result<Arc<dyn Kv>> {
-    let opened = (env.open_kv)(dir).and_then(|kv| {
-        // Damage that opening does not notice: every family is looked into.
-        for family in Family::ALL {
-            kv.scan(family, &[], 1)?;
-        }
-        Ok(kv)
-    });
-    let error = match opened {
-        Ok(kv) => return Ok(kv),
-        Err(error) => error,
+/// Opens the metadata store and loads what is in it. A damaged one is set aside: its content comes from a snapshot and the
+/// log. Nothing else sets it aside: a full disk or a lack of descriptors says nothing about it.
+fn open_metadata(env: &Env, dir: &Path, stop: Stop) -> Result<(Arc<dyn Kv>, Arc<State>)> {
+    let error = match load_metadata(env, dir, stop) {
+        Err(StoreError::MetadataDamaged(why)) => why,
+        loaded => return loaded,
     };
     let aside = (0..)
         .map(|n| dir.with_extension(format!("damaged-{n}")))
         .find(|path| !env.fs.exists(path))
         .unwrap_or_else(|| PathBuf::from("damaged"));
-    tracing::error!(%error, aside = %aside.display(), "the metadata store cannot be opened: it is set aside and rebuilt");
+    tracing::error!(%error, aside = %aside.display(), "the metadata store is damaged: it is set aside and rebuilt");
     if env.fs.exists(dir) {
         env.fs
             .rename(dir, &aside)
             .map_err(|e| StoreError::io("set the metadata store aside", e))?;
     }
-    (env.open_kv)(dir)
+    load_metadata(env, dir, stop)
+}
+
+fn load_metadata(env: &Env, dir: &Path, stop: Stop) -> Result<(Arc<dyn Kv>, Arc<State>)> {
+    let kv = (env.open_kv)(dir)?;
+    // Damage that opening does not notice. A process that met it while it ran has ended: all of it is read then.
+    for family in Family::ALL {
+        match stop {
+            Stop::Clean => kv.scan(family, &[], 1).map(|_| ())?,
+            Stop::Killed | Stop::PowerLoss => {
+                kv::for_each(kv.as_ref(), family, |_, _| Ok(()))?;
+            }
+        }
+    }
+    let state = Arc::new(State::load(kv.clone())?);
+    Ok((kv, state))
 }
 
 fn abort_path(dir: &Path) -> PathBuf {
     dir.join("abort")
 }
 
-/// Reads from the `abort` file how the last process ended, and marks the directory as in use in this boot.
-fn mark_running(fs: &dyn FileSystem, dir: &Path, boot: &str) -> Result<Stop> {
+/// Reads from the `abort` file how the last process ended and with which flush mode it ran, and marks the directory as in
+/// use in this boot.
+fn mark_running(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    options: &LogOptions,
+) -> Result<(Stop, FlushPolicy)> {
     let path = abort_path(dir);
     if fs.exists(&path) {
-        let same = fs.read(&path).is_ok_and(|last| last == boot.as_bytes());
+        let noted = fs.read(&path).unwrap_or_default();
+        let noted = String::from_utf8_lossy(&noted);
+        let (boot, mode) = noted.trim_end().split_once('\n').unwrap_or((&noted, ""));
+        // Versions before this line was written are judged by the present mode.
+        let ran_with = match mode.trim() {
+            "flushDiskType=ASYNC_FLUSH" => FlushPolicy::Async,
+            "flushDiskType=SYNC_FLUSH" => FlushPolicy::Sync,
+            _ => options.flush,
+        };
         // A power cut is remembered until what follows from it is settled, however often the start is interrupted.
-        return Ok(if same { Stop::Killed } else { Stop::PowerLoss });
+        let stop = match boot.trim() == options.boot.trim() {
+            true => Stop::Killed,
+            false => Stop::PowerLoss,
+        };
+        return Ok((stop, ran_with));
     }
-    write_abort(fs, dir, boot)?;
-    Ok(Stop::Clean)
+    write_abort(fs, dir, options)?;
+    Ok((Stop::Clean, options.flush))
 }
 
-fn write_abort(fs: &dyn FileSystem, dir: &Path, boot: &str) -> Result<()> {
+fn write_abort(fs: &dyn FileSystem, dir: &Path, options: &LogOptions) -> Result<()> {
     let path = abort_path(dir);
-    fs.replace(&path, boot.as_bytes())
+    let mode = match options.flush {
+        FlushPolicy::Sync => "SYNC_FLUSH",
+        FlushPolicy::Async => "ASYNC_FLUSH",
+    };
+    let noted = format!("{}\nflushDiskType={mode}\n", options.boot.trim());
+    fs.replace(&path, noted.as_bytes())
         .map_err(|e| StoreError::io(format!("write {}", path.display()), e))
 }
 

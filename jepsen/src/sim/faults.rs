@@ -38,7 +38,8 @@ pub enum Fault {
     SlowDisk,
     /// A full disk.
     FullDisk,
-    /// A sync that fails, and may drop what was written: whoever needed it ends. Its machine is started again, where it may lose power.
+    /// A sync that fails, and may drop what was written: whoever needed it ends. It is started again in the same boot, and
+    /// may lose power some time later.
     SyncError,
     /// A wall clock that jumps.
     WallClock,
@@ -93,6 +94,8 @@ pub enum Undo {
     Network,
     /// The machine is on and its process starts.
     Start(usize),
+    /// The power fails now: some time ago, and in another process, a sync did.
+    Power(usize),
     /// The process goes on.
     Continue(usize),
     /// The disk is fast and has room.

@@ -71,6 +71,8 @@ pub struct World {
     faults: u64,
     /// Disks of which a sync fails or has failed, until the process starts again.
     failing: Vec<bool>,
+    /// Disks of which a sync failed: what it was about may be in the page cache alone.
+    stale: Vec<bool>,
     /// Mean time between two sends, ms.
     pace: u64,
     /// Most that a message is made larger by, bytes.
@@ -145,6 +147,7 @@ impl World {
             refused: 0,
             faults: 0,
             failing: vec![false; replicas],
+            stale: vec![false; replicas],
             digest: Digest::default(),
             options,
         }
@@ -366,6 +369,13 @@ impl World {
         match undo {
             Undo::Network => self.whole_network(),
             Undo::Start(host) => self.start(host)?,
+            Undo::Power(host) => {
+                if self.hosts[host].is_up() && self.may_lose_power(host) {
+                    self.crash(host, true);
+                    let down = self.dice.within(20, 1_000);
+                    self.later(down, Undo::Start(host));
+                }
+            }
             Undo::Continue(host) => self.paused[host] = false,
             Undo::Trim => {
                 let number = self.dice.next();
@@ -401,7 +411,13 @@ impl World {
         if let Some(panic) = super::panicked() {
             return Err(format!("n{host}, starting: {panic}"));
         }
-        let Err(why) = started else { return Ok(()) };
+        let Err(why) = started else {
+            if std::mem::take(&mut self.stale[host]) && self.dice.permille(700) {
+                let after = self.dice.within(20, 3_000);
+                self.later(after, Undo::Power(host));
+            }
+            return Ok(());
+        };
         if !self.is_full(host) && !self.hosts[host].fs.killed() {
             return Err(format!("n{host} does not start: {why}"));
         }
@@ -412,10 +428,9 @@ impl World {
     }
 
     fn crash(&mut self, host: usize, power: bool) {
-        // What a failed sync dropped is still read until the machine is started again, so it is.
-        let power = power || (self.failing[host] && self.may_lose_power(host));
         self.digest.add(&[self.now, host as u64, u64::from(power)]);
         self.paused[host] = false;
+        self.stale[host] = !power && (self.stale[host] || self.failing[host]);
         self.failing[host] = false;
         self.looks[host] = None;
         self.acts[host].clear();

@@ -8,7 +8,7 @@ use raftmq_store::commitlog::writer::FlushPolicy;
 use raftmq_store::commitlog::{Drive, LogOptions};
 use raftmq_store::directory::DirectoryLock;
 use raftmq_store::housekeeping::{self, Housekeeper};
-use raftmq_store::{Stop, Store, StoreError};
+use raftmq_store::{Store, StoreError};
 use tokio::runtime::Runtime;
 use tonic::codegen::Service;
 
@@ -49,7 +49,8 @@ pub(super) fn end(runtime: Option<Runtime>) {
 
 pub(super) type Opened = (Store, Option<DirectoryLock>, Identity);
 
-pub(super) fn open_store(ground: &Ground, options: &ReplicaOptions) -> Result<Opened, RaftError> {
+/// How the log of this replica is opened.
+pub(super) fn log_options(ground: &Ground, options: &ReplicaOptions) -> LogOptions {
     let flush = match options.flush {
         FlushMode::Sync => FlushPolicy::Sync,
         FlushMode::Async => FlushPolicy::Async,
@@ -59,6 +60,11 @@ pub(super) fn open_store(ground: &Ground, options: &ReplicaOptions) -> Result<Op
     log.warm = options.warm_segments;
     log.drive = ground.drive;
     log.boot = ground.boot.clone();
+    log
+}
+
+pub(super) fn open_store(ground: &Ground, options: &ReplicaOptions) -> Result<Opened, RaftError> {
+    let log = log_options(ground, options);
     let lock = match ground.drive {
         Drive::Threads => Some(DirectoryLock::take(&options.store_dir)?),
         Drive::Caller => None,
@@ -112,10 +118,9 @@ pub(super) fn open_guard(
         .transpose()?;
     let founders = identity.membership.as_ref().map(|m| m.founders.len());
     let voters = membership.map(|m| m.voter_ids().count()).or(founders);
-    let unsynced = store.stop == Stop::PowerLoss && options.flush == FlushMode::Async;
     // What holds no log and never voted has nothing to lose, unless something says that it did.
     let used = store.log.bounds().1.is_some() || store.log.vote().is_some();
-    let lost = store.lost_end || (unsynced && used);
+    let lost = store.lost_end || (store.unsynced && used);
     Guard::open(
         ground.env.fs.clone(),
         options.store_dir.clone(),

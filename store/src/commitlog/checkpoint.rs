@@ -10,6 +10,9 @@ impl Shared {
     /// Writes the sparse index of the segments touched since the last time, then the checkpoint.
     pub(super) fn save_checkpoint(&self) -> Result<()> {
         let mut checkpoint_base = self.checkpoint_lock.lock();
+        if self.progress.poisoned().is_some() {
+            return Ok(());
+        }
         let durable = self.progress.durable.load(Ordering::Acquire);
         let (mark, files) = {
             let state = self.state.lock();

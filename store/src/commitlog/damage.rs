@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{Header, PAD_HEADER_LEN, check_entry, pad_header};
 use super::reader::{EntryReader, Found};
+use super::segments::Segment;
 use super::tail::RawEntry;
 use super::{CommitLog, LogState, Shared};
 use crate::error::{Result, StoreError};
+use crate::io_error::is_damage;
 
 /// A damaged range `[from, to)`, byte positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ impl Damage {
     }
 }
 
+/// What the system reads and writes at once, bytes.
+const PAGE: u64 = 4096;
 /// Ranges kept at most: more of it is a disk to throw away.
 const MAX_RANGES: usize = 4096;
 
@@ -119,6 +123,7 @@ impl CommitLog {
             }
         }
         let failed = |e| StoreError::io(format!("repair {}..{}", range.from, range.to), e);
+        self.shared.clear_bad_edges(&segment, range.from, next)?;
         let written = segment
             .file
             .write_all_vectored_at(entries, range.from - segment.base);
@@ -130,7 +135,7 @@ impl CommitLog {
                 .write_all_vectored_at(&[pad], at - segment.base);
             written.map_err(failed)?;
         }
-        segment.file.sync_data().map_err(failed)?;
+        segment.sync()?;
         segment.forget_verified();
         let covered = next;
         self.shared.index_again(entries);
@@ -277,6 +282,36 @@ impl Shared {
             }
         }
         Ok(reader.position() == position)
+    }
+
+    /// A page that cannot be read cannot be written in part either: the system reads the rest of it first. Where the
+    /// edges of `[from, to)` lie in such pages, what these hold beyond it is damaged too: noted, and cleared, so that the
+    /// disk finds another place for the page.
+    fn clear_bad_edges(&self, segment: &Segment, from: u64, to: u64) -> Result<()> {
+        let first = from / PAGE * PAGE;
+        let last = to / PAGE * PAGE;
+        for (page, beyond) in [(first, first..from), (last, to..last + PAGE)] {
+            if beyond.is_empty() || to == segment.base + segment.size && page == last {
+                continue;
+            }
+            match segment.read_at(page, PAGE as usize) {
+                Err(error) if is_damage(&error) => {}
+                read => {
+                    read?;
+                    continue;
+                }
+            }
+            if page + PAGE > self.settled() {
+                let what = format!("log at {page}");
+                return Err(StoreError::corrupt(
+                    what,
+                    "cannot be read, and is still written to",
+                ));
+            }
+            self.note_damage(beyond.start);
+            segment.clear(page, page + PAGE)?;
+        }
+        Ok(())
     }
 
     /// The entry that ends where one begins at `position`; `None` when it is not kept or not readable.

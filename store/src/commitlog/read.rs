@@ -11,6 +11,7 @@ use super::segments::Segment;
 use super::tail::RawEntry;
 use super::{CommitLog, LogState, Shared};
 use crate::error::{Result, StoreError};
+use crate::io_error::is_damage;
 
 /// Largest stored message, bytes: a record with a body of 4 MiB and full properties is far below.
 const MAX_RECORD_LEN: u32 = 24 * 1024 * 1024;
@@ -151,7 +152,8 @@ impl CommitLog {
             ));
         }
         self.shared.verify(&segment, position)?;
-        segment.view(position, size as usize)
+        let viewed = segment.view(position, size as usize);
+        viewed.map_err(|error| self.shared.unreadable(position, error))
     }
 
     /// The stored message that starts at `position`; its own first bytes tell its size.
@@ -183,10 +185,28 @@ impl CommitLog {
 }
 
 impl Shared {
+    /// What a failed read of committed bytes is to those who asked: damage of that stretch is noted.
+    fn unreadable(&self, position: u64, error: StoreError) -> StoreError {
+        if !is_damage(&error) {
+            return error;
+        }
+        self.note_damage(position);
+        StoreError::corrupt(format!("log at {position}"), error.to_string())
+    }
+
     /// Up to where the files hold what will not change: what is committed may not be written here yet.
     pub(super) fn readable(&self) -> u64 {
         let committed = self.committed.load(Ordering::Acquire);
         committed.min(self.progress.written.load(Ordering::Acquire))
+    }
+
+    /// Up to where nothing changes any more. What is not committed may be truncated this very moment; at a start nothing
+    /// is, and nothing is known to be committed.
+    pub(super) fn settled(&self) -> u64 {
+        match self.readable() {
+            0 => self.progress.durable.load(Ordering::Acquire),
+            committed => committed,
+        }
     }
 
     /// A record that the tail holds.
@@ -305,13 +325,7 @@ impl Shared {
                 }
                 Found::Nothing => {
                     let at = reader.position();
-                    // What is not committed may be truncated this very moment; at a start nothing is, and nothing is
-                    // known to be committed.
-                    let committed = match self.readable() {
-                        0 => self.progress.durable.load(Ordering::Acquire),
-                        committed => committed,
-                    };
-                    if at < committed {
+                    if at < self.settled() {
                         self.note_damage(at);
                     }
                     return Err(StoreError::corrupt(

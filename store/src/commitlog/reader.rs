@@ -8,6 +8,7 @@ use super::format::{HEADER_LEN, Header, PAD_HEADER_LEN, PAD_MAGIC, check_entry, 
 use super::segments::{Segment, Segments};
 use super::tail::RawEntry;
 use crate::error::Result;
+use crate::io_error::is_damage;
 
 /// Bytes read at once.
 const CHUNK: usize = 256 * 1024;
@@ -17,7 +18,7 @@ const CHUNK: usize = 256 * 1024;
 pub enum Found {
     /// A whole entry with a good checksum.
     Entry(RawEntry),
-    /// Nothing, or something that is not an entry: the end, or damage.
+    /// Nothing, or something that is not an entry, or what the disk cannot read: the end, or damage.
     Nothing,
 }
 
@@ -28,6 +29,8 @@ pub struct EntryReader<'a> {
     segment: Option<Arc<Segment>>,
     chunk: Bytes,
     chunk_at: u64,
+    /// Up to here no more is read at once than is asked for: something of it cannot be read.
+    careful_until: u64,
 }
 
 impl<'a> EntryReader<'a> {
@@ -39,6 +42,7 @@ impl<'a> EntryReader<'a> {
             segment: None,
             chunk: Bytes::new(),
             chunk_at: 0,
+            careful_until: 0,
         }
     }
 
@@ -50,7 +54,7 @@ impl<'a> EntryReader<'a> {
     /// The next entry, past any pad.
     ///
     /// # Errors
-    /// Only I/O: bytes that are no entry are [`Found::Nothing`].
+    /// Only I/O that says nothing about these bytes: what is no entry, or cannot be read, is [`Found::Nothing`].
     pub fn next(&mut self) -> Result<Found> {
         let size = self.segments.size();
         loop {
@@ -100,9 +104,24 @@ impl<'a> EntryReader<'a> {
             return Ok(None);
         };
         let left = (segment.base + segment.size - self.position) as usize;
-        self.chunk = segment
-            .read_at(self.position, len.max(CHUNK).min(left))?
-            .into();
+        let ahead = match self.position < self.careful_until {
+            true => len,
+            false => len.max(CHUNK),
+        };
+        let mut read = segment.read_at(self.position, ahead.min(left));
+        if ahead > len && read.as_ref().is_err_and(is_damage) {
+            // What is asked for may lie before the bad sector.
+            self.careful_until = self.position + ahead as u64;
+            read = segment.read_at(self.position, len.min(left));
+        }
+        self.chunk = match read {
+            Ok(bytes) => bytes.into(),
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(%error, "a part of the log cannot be read");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         self.chunk_at = self.position;
         Ok((self.chunk.len() >= len).then(|| self.chunk.slice(..len)))
     }

@@ -8,22 +8,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::damage::Damage;
 use super::entry_index::{EntryIndex, POINT_EVERY};
-use super::format::{FORMAT_VERSION, MAX_SEGMENT_SIZE, MIN_SEGMENT_SIZE, segment_name};
+use super::format::{
+    FORMAT_VERSION, MAX_SEGMENT_SIZE, MIN_SEGMENT_SIZE, PAD_HEADER_LEN, pad_header, segment_name,
+};
 use super::marks::{Mark, Marker};
 use super::queue_offsets::QueueOffsets;
 use super::reader::{EntryReader, Found};
 use super::segments::Segments;
 use super::short_cut::ShortCut;
-use super::tail::Tail;
+use super::tail::{RawEntry, Tail};
 use super::thread::{flusher_loop, keeper_loop, storage_loop};
 use super::vote::VoteFile;
 use super::writer::{Keep, Op, Progress, SegmentWriter};
 use super::{CommitLog, Drive, Driver, LogOptions, LogState, Shared, last_timestamp};
 use crate::error::{Result, StoreError};
+use crate::io_error::is_damage;
+use crate::sabotage::{self, Sabotage};
 use crate::vfs::FileSystem;
 
 impl CommitLog {
@@ -39,6 +44,9 @@ impl CommitLog {
         base: Option<Mark>,
     ) -> Result<CommitLog> {
         check_constants(fs.as_ref(), &dir, options.segment_size)?;
+        // Names that the last process changed and did not live to sync, before anything builds on them.
+        fs.sync_dir(&dir)
+            .map_err(|e| StoreError::io(format!("sync {}", dir.display()), e))?;
         let boot = crc32c::crc32c(options.boot.as_bytes());
         let vote = VoteFile::open(fs.as_ref(), &dir.join("vote"))?;
         let saved_vote = vote.current().map(<[u8]>::to_vec);
@@ -66,8 +74,8 @@ impl CommitLog {
             .damage
             .into_iter()
             .for_each(|range| shared.add_damage(shared.aligned(range)));
-        // What a killed process left in the page cache is made durable before anything builds on it. Sealed segments were
-        // synced before the checkpoint that covers them.
+        // What an earlier process left in the page cache was written again by the scan, and is made durable before anything
+        // builds on it. Sealed segments were synced before the checkpoint that covers them.
         let from = recovered.checked_from.min(end);
         progress
             .durable
@@ -265,8 +273,12 @@ fn recover(
     let scan_from = from.map_or(start, |p| p.position);
     let entries = scan(&segments, scan_from, &mut state, timestamp)?;
     let end = state.end();
-    let cut_short = end < bound;
-    if cut_short {
+    let doubt = doubt_path(dir);
+    let cut_short = end < bound || fs.exists(&doubt);
+    if end < bound {
+        // First of all: what is done from here on takes away what proves it.
+        fs.replace(&doubt, b"the end of the log may be missing\n")
+            .map_err(|e| StoreError::io("note the doubt", e))?;
         tracing::error!(
             end,
             written = bound,
@@ -293,9 +305,17 @@ fn recover(
     })
 }
 
-/// Reads entries from `from` to the end of the chain into `state`.
+/// Where it is noted that the end of the log may be missing.
+pub(super) fn doubt_path(dir: &Path) -> PathBuf {
+    dir.join("doubt")
+}
+
+/// Reads entries from `from` to the end of the chain into `state`, and writes the same bytes again: after a sync that
+/// failed they may be in the page cache alone, where the next sync does not see them. Nobody can tell such a stop from
+/// another one, so that this is done at every start; it is what was written since the last checkpoint.
 fn scan(segments: &Segments, from: u64, state: &mut LogState, known: i64) -> Result<u64> {
     let mut reader = EntryReader::new(segments, from);
+    let mut again = Again::new(segments, from);
     let mut entries = 0;
     let mut newest = known;
     while let Found::Entry(entry) = reader.next()? {
@@ -309,11 +329,73 @@ fn scan(segments: &Segments, from: u64, state: &mut LogState, known: i64) -> Res
             break;
         }
         newest = newest.max(last_timestamp(&entry.bytes).unwrap_or(0));
+        again.push(&entry)?;
         let written = entry.end();
         state.note(&entry, newest, segments.size(), written);
         entries += 1;
     }
+    again.write()?;
     Ok(entries)
+}
+
+/// Entries that are written again where they were read, some at a time.
+struct Again<'a> {
+    segments: &'a Segments,
+    /// Where the first of `run` lies.
+    at: u64,
+    /// Where the next entry or pad begins.
+    end: u64,
+    run: Vec<Bytes>,
+}
+
+impl<'a> Again<'a> {
+    /// Bytes written at once.
+    const MOST: u64 = 4 * 1024 * 1024;
+
+    fn new(segments: &'a Segments, from: u64) -> Self {
+        Self {
+            segments,
+            at: from,
+            end: from,
+            run: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, entry: &RawEntry) -> Result<()> {
+        let size = self.segments.size();
+        if entry.header.position != self.end {
+            // The rest of the segment before is a pad.
+            let left = size - self.end % size;
+            if left >= PAD_HEADER_LEN as u64 {
+                self.run
+                    .push(Bytes::copy_from_slice(&pad_header(left as u32)));
+            }
+            self.write()?;
+            (self.at, self.end) = (entry.header.position, entry.header.position);
+        }
+        self.run.push(entry.bytes.clone());
+        self.end = entry.end();
+        if self.end - self.at >= Self::MOST || self.end % size == 0 {
+            self.write()?;
+            self.at = self.end;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let run = std::mem::take(&mut self.run);
+        let segment = match run.is_empty() || sabotage::on(Sabotage::TrustPageCache) {
+            true => None,
+            false => self.segments.containing(self.at),
+        };
+        let Some(segment) = segment else {
+            return Ok(());
+        };
+        let written = segment
+            .file
+            .write_all_vectored_at(&run, self.at - segment.base);
+        written.map_err(|e| StoreError::io(format!("write {} again", self.at), e))
+    }
 }
 
 enum Marked {
@@ -352,7 +434,11 @@ fn set_aside(
     if len == 0 {
         return Ok(());
     }
-    let bytes = segment.read_at(end, len as usize)?;
+    let bytes = match segment.read_at(end, len as usize) {
+        // There is nothing to keep of what cannot be read.
+        Err(error) if is_damage(&error) => return Ok(()),
+        read => read?,
+    };
     let path = dir.join(format!("cut-off-{end:020}"));
     if fs.exists(&path) {
         // An earlier start did; the bytes here are cleared since.

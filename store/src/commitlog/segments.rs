@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use super::damage::Damage;
 use super::format::{parse_segment_name, segment_name};
 use crate::error::{Result, StoreError};
+use crate::io_error::is_damage;
 use crate::mapped;
 use crate::sabotage::sync_data;
 use crate::vfs::{File, FileSystem};
@@ -29,6 +30,8 @@ pub struct Segment {
     pub size: u64,
     /// Its one descriptor.
     pub file: Arc<dyn File>,
+    /// Whether an fsync of it has failed: what the disk holds is unknown then, and no later fsync says anything.
+    unsynced: Mutex<bool>,
     map: OnceLock<Bytes>,
     /// One bit a region of the sparse index whose checksums were good when this process read it.
     verified: Vec<AtomicU64>,
@@ -41,6 +44,7 @@ impl Segment {
             base,
             size,
             file,
+            unsynced: Mutex::new(false),
             map: OnceLock::new(),
             verified: (0..words).map(|_| AtomicU64::new(0)).collect(),
         })
@@ -81,6 +85,22 @@ impl Segment {
         let read = self.file.read_exact_at(&mut buf, position - self.base);
         read.map_err(|e| StoreError::io(format!("read {len} bytes at {position}"), e))?;
         Ok(buf)
+    }
+
+    /// Makes what was written durable. One at a time, and never again after a failure: the kernel tells of a failed
+    /// write-back once, and the next fsync of the same descriptor succeeds without it.
+    ///
+    /// # Errors
+    /// I/O, this time or an earlier one.
+    pub fn sync(&self) -> Result<()> {
+        let mut unsynced = self.unsynced.lock();
+        if *unsynced {
+            let what = format!("an earlier fdatasync of segment {} failed", self.base);
+            return Err(StoreError::Poisoned(what));
+        }
+        let synced = sync_data(self.file.as_ref());
+        *unsynced = synced.is_err();
+        synced.map_err(|e| StoreError::io(format!("fdatasync segment {}", self.base), e))
     }
 
     /// Whether the `nth` region was found good.
@@ -126,8 +146,11 @@ impl Segment {
         let mut at = from;
         while at < end {
             let len = (end - at).min(CHUNK);
-            if self.read_at(at, len as usize)?.iter().all(|b| *b == 0) {
-                return Ok(());
+            match self.read_at(at, len as usize) {
+                Ok(bytes) if bytes.iter().all(|b| *b == 0) => return Ok(()),
+                Err(error) if !is_damage(&error) => return Err(error),
+                // What cannot be read is written over.
+                Ok(_) | Err(_) => {}
             }
             self.zero(at, at + len)?;
             at += len;
@@ -342,8 +365,7 @@ impl Segments {
             let Some(segment) = self.containing(position) else {
                 break;
             };
-            let synced = sync_data(segment.file.as_ref());
-            synced.map_err(|e| StoreError::io(format!("fdatasync segment {}", segment.base), e))?;
+            segment.sync()?;
             position = to.min(segment.base + segment.size);
         }
         Ok(position)
@@ -393,15 +415,4 @@ impl Segments {
     pub fn index_path(&self, base: u64) -> PathBuf {
         self.dir.join(format!("{}.idx", segment_name(base)))
     }
-}
-
-/// Whether an error says that the disk is full: a refusal, not a failure.
-pub fn is_no_space(error: &StoreError) -> bool {
-    let StoreError::Io { source, .. } = error else {
-        return false;
-    };
-    matches!(
-        source.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }

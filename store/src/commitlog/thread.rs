@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::segments::is_no_space;
 use super::short_cut::ShortCut;
 use super::writer::{Keep, LOOK_FOR_SPACE, Op, SegmentWriter, replace_log_start};
 use super::{FlushEvery, Shared};
-use crate::error::Result;
+use crate::error::{Result, StoreError};
+use crate::io_error::is_no_space;
 
 /// Operations taken at once; bounds the time until the first of a group is told.
 const MAX_GROUP: usize = 1024;
@@ -171,6 +171,10 @@ impl Shared {
 
     /// Fsyncs every segment between the durable and the written position.
     pub(super) fn flush_written(&self) -> Result<()> {
+        // What a failed write or fsync left behind is never said to be durable.
+        if let Some(reason) = self.progress.poisoned() {
+            return Err(StoreError::Poisoned(reason));
+        }
         let epoch = self.progress.epoch.load(Ordering::Acquire);
         let written = self.progress.written.load(Ordering::Acquire);
         let durable = self.progress.durable.load(Ordering::Acquire);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{Result, StoreError};
-use crate::sabotage::sync_data;
+use crate::sabotage::{self, Sabotage, sync_data};
 use crate::vfs::{File, FileSystem};
 
 const SLOT: usize = 4096;
@@ -35,7 +35,7 @@ fn decode(slot: &[u8]) -> Option<(u64, Vec<u8>)> {
 }
 
 impl VoteFile {
-    /// Opens or makes the file.
+    /// Opens or makes the file. The vote it holds is written again and fsynced: whatever it is used for, it is durable.
     ///
     /// # Errors
     /// I/O, and [`StoreError::Corrupt`] when the file has been written but neither slot is whole.
@@ -63,11 +63,19 @@ impl VoteFile {
             ));
         }
         let (sequence, current) = best.map_or((0, None), |(sequence, vote)| (sequence, Some(vote)));
-        Ok(Self {
+        let vote = Self {
             file,
             sequence,
             current,
-        })
+        };
+        // The last process may have been killed before it was synced, or after a sync that failed: then it is in the page
+        // cache alone, and no later sync would write it.
+        if let Some(current) = &vote.current
+            && !sabotage::on(Sabotage::TrustPageCache)
+        {
+            vote.write(sequence, current)?;
+        }
+        Ok(vote)
     }
 
     /// Writes and fsyncs.
@@ -82,6 +90,14 @@ impl VoteFile {
             });
         }
         let sequence = self.sequence + 1;
+        self.write(sequence, vote)?;
+        self.sequence = sequence;
+        self.current = Some(vote.to_vec());
+        Ok(())
+    }
+
+    /// Writes and fsyncs one slot after the other.
+    fn write(&self, sequence: u64, vote: &[u8]) -> Result<()> {
         let mut slot = vec![0; SLOT];
         slot[0..4].copy_from_slice(&MAGIC.to_be_bytes());
         slot[8..16].copy_from_slice(&sequence.to_be_bytes());
@@ -97,8 +113,6 @@ impl VoteFile {
                 .map_err(failed)?;
             sync_data(self.file.as_ref()).map_err(failed)?;
         }
-        self.sequence = sequence;
-        self.current = Some(vote.to_vec());
         Ok(())
     }
 

@@ -19,10 +19,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::marks::{Mark, Marker};
-use super::segments::{Segment, Segments, is_no_space};
+use super::segments::{Segment, Segments};
 use super::vote::VoteFile;
 use crate::error::{Result, StoreError};
-use crate::sabotage::sync_data;
+use crate::io_error::is_no_space;
 use crate::vfs::{File, FileSystem};
 
 /// Told once, when the operation is as durable as the flush mode asks, or has failed.
@@ -399,10 +399,7 @@ impl SegmentWriter {
         }
         if self.policy == FlushPolicy::Sync {
             for segment in self.dirty.drain(..) {
-                let synced = sync_data(segment.file.as_ref());
-                synced.map_err(|e| {
-                    StoreError::io(format!("fdatasync segment {}", segment.base), e)
-                })?;
+                segment.sync()?;
             }
             self.progress.durable.store(end, Ordering::Release);
         }

@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use super::MAX_QUEUE_OFFSET;
 use super::queue::ConsumeQueue;
 use super::table::QueueTable;
-use crate::commitlog::segments::is_no_space;
 use crate::error::Result;
+use crate::io_error::is_no_space;
 
 /// Entries of one queue that apply writes out with one write.
 pub const MAX_TAIL: usize = 512;

@@ -1,16 +1,23 @@
 //! RocksDB behind the key-value seam. Its write-ahead log is on and not synced per write: a killed process loses
 //! nothing, and what a power cut costs is re-applied from the commitlog, which is the truth.
+//!
+//! Nor does it lose anything to an fsync that failed before a start in the same boot. Opening writes what the write-ahead
+//! log holds to new, fsynced files (RocksDB's default, `avoid_flush_during_recovery = false`), and a file whose fsync failed is
+//! never named by the manifest. The log is given up only after [`Kv::flush`] succeeded; everything later is there to be
+//! applied again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use parking_lot::RwLock;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamilyDescriptor, DB, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamilyDescriptor, DB, ErrorKind, IteratorMode, Options, WriteBatch, WriteOptions,
+};
 
 use super::{Batch, Family, Frozen, Kv, Pair};
-use crate::commitlog::segments::is_no_space;
 use crate::error::{Result, StoreError};
+use crate::io_error::{Meaning, is_no_space, meaning_of_text};
 
 /// Memory for recent writes, bytes a family: metadata is small, and six families share a broker with its page cache.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
@@ -25,11 +32,21 @@ pub struct RocksKv {
 }
 
 fn failed(error: rocksdb::Error) -> StoreError {
+    let kind = error.kind();
     let text = error.into_string();
-    if text.contains("No space left on device") {
-        return StoreError::io("write metadata", std::io::ErrorKind::StorageFull.into());
+    // First what the system said: RocksDB calls a file that it may not open now corrupt as well.
+    match meaning_of_text(&text) {
+        Meaning::NoSpace => {
+            return StoreError::io("write metadata", std::io::ErrorKind::StorageFull.into());
+        }
+        Meaning::Refused | Meaning::Damage => return StoreError::Metadata(text),
+        Meaning::Fatal => {}
     }
-    StoreError::Metadata(text)
+    let lost_file = kind == ErrorKind::IOError && text.contains("No such file or directory");
+    match kind == ErrorKind::Corruption || lost_file {
+        true => StoreError::MetadataDamaged(text),
+        false => StoreError::Metadata(text),
+    }
 }
 
 fn handle(db: &DB, family: Family) -> Result<&rocksdb::ColumnFamily> {
@@ -49,7 +66,7 @@ impl RocksKv {
     /// Opens or makes the database in `dir`.
     ///
     /// # Errors
-    /// [`StoreError::Metadata`] with RocksDB's words, damage included.
+    /// [`StoreError::MetadataDamaged`]; [`StoreError::Metadata`] with RocksDB's words; no space.
     pub fn open(dir: &Path) -> Result<Self> {
         Ok(Self {
             dir: dir.to_path_buf(),

@@ -121,7 +121,7 @@ impl World {
             // Every other life writes queues out after few entries, the rest not before a checkpoint.
             store.queues.set_limits(3, 10);
         }
-        Store::settle(&self.env(), dir(), &options.boot)?;
+        Store::settle(&self.env(), dir(), &options)?;
         self.keeper = Some(Housekeeper::new(&store, 1 << 30, Instant::now()));
         self.store = Some(store);
         Ok(())

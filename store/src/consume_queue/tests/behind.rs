@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Place, add, entries, entry, is_corrupt};
-use crate::commitlog::segments::is_no_space;
 use crate::consume_queue::{ENTRIES_PER_FILE, MAX_IN_MEMORY, MAX_TAIL, QueueTable};
+use crate::io_error::is_no_space;
 use crate::vfs::{Crash, FileSystem, SimFs};
 
 #[test]

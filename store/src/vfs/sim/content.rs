@@ -3,9 +3,10 @@
 //!
 //! Pages that were never written are absent and read as zero, so an allocated segment costs nothing. Between the two
 //! sides holds: a sector that is not dirty is the same on both, once the platter is cut to the smallest length since
-//! the last sync (`floor`) - what was cut and grown again reads as zero without having been written.
+//! the last sync (`floor`) - what was cut and grown again reads as zero without having been written. A failed write-back
+//! ends that for the sectors it was about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ type Pages = BTreeMap<u64, Arc<Page>>;
 pub(super) struct Content {
     cache: Pages,
     durable: Pages,
+    /// Pages that cannot be read until they are written whole.
+    bad: BTreeSet<u64>,
     /// By page, a bit for each sector written since the last sync.
     dirty: BTreeMap<u64, u8>,
     len: u64,
@@ -95,6 +98,23 @@ impl Content {
         }
     }
 
+    /// Makes the pages that a range touches unreadable.
+    pub(super) fn spoil(&mut self, from: u64, to: u64) {
+        self.bad.extend(from / PAGE..pages_for(to));
+    }
+
+    /// Whether a range touches a page that cannot be read.
+    pub(super) fn is_bad(&self, from: u64, to: u64) -> bool {
+        from < to && self.bad.range(from / PAGE..pages_for(to)).next().is_some()
+    }
+
+    /// Whether a write to a range needs what a bad page holds beside it.
+    pub(super) fn needs_bad(&self, from: u64, to: u64) -> bool {
+        let head = from / PAGE * PAGE;
+        let tail = to / PAGE * PAGE;
+        (head < from && self.is_bad(head, head + 1)) || (tail < to && self.is_bad(tail, tail + 1))
+    }
+
     /// Fills `buf` from `at`; bytes beyond the end are zero.
     pub(super) fn read(&self, mut at: u64, mut buf: &mut [u8]) {
         while !buf.is_empty() {
@@ -126,6 +146,7 @@ impl Content {
             }
             let page = self.cache.entry(number).or_insert_with(zero_page);
             Arc::make_mut(page)[from..from + n].copy_from_slice(&data[..n]);
+            self.bad.remove(&number);
             *self.dirty.entry(number).or_default() |= sectors(from, from + n);
             at += n as u64;
             data = &data[n..];
@@ -183,6 +204,12 @@ impl Content {
         self.later.clear();
     }
 
+    /// After a failed write-back, as ext4 and xfs do it: dirty pages read as they were written, and are clean. No later sync
+    /// writes them; the platter has what it had.
+    pub(super) fn clean_dirty(&mut self) {
+        self.dirty.clear();
+    }
+
     /// After a failed write-back: dirty pages are what the platter holds again, and clean.
     pub(super) fn forget_dirty(&mut self) {
         let floor = self.floor();
@@ -232,6 +259,7 @@ impl Content {
             len,
             durable_len: len,
             reserved: self.reserved.min(pages_for(len)),
+            bad: self.bad.clone(),
             ..Self::default()
         };
         left.recount();

@@ -51,6 +51,20 @@ pub(super) struct Disk {
     unlinked: usize,
 }
 
+/// What a failed sync leaves of what was dirty: read as before and clean, gone and clean, or still dirty.
+fn fail_write_back(content: &mut Content, dice: &mut Rng) {
+    match dice.below(4) {
+        0 | 1 => content.clean_dirty(),
+        2 => content.forget_dirty(),
+        _ => {}
+    }
+}
+
+/// `EIO`, as the operating system gives it.
+pub(super) fn unreadable() -> io::Error {
+    io::Error::from_raw_os_error(5)
+}
+
 fn gone() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
@@ -111,6 +125,7 @@ impl Disk {
     /// Opens a file for one more handle.
     pub(super) fn open(&mut self, path: &Path, create: bool) -> io::Result<Ino> {
         self.faults.alive()?;
+        self.faults.strike(FaultOp::Open)?;
         let ino = match self.tree.find_file(path) {
             Err(e) if create && e.kind() == io::ErrorKind::NotFound => {
                 self.faults.count()?;
@@ -148,6 +163,9 @@ impl Disk {
             return Err(killed);
         }
         self.faults.strike(FaultOp::Write)?;
+        if self.content(ino)?.needs_bad(offset, offset + total) {
+            return Err(unreadable());
+        }
         match self.write_part(ino, bufs, offset, total)? {
             true => Ok(()),
             false => Err(full()),
@@ -200,9 +218,8 @@ impl Disk {
     pub(super) fn sync_data(&mut self, ino: Ino) -> io::Result<()> {
         self.faults.count()?;
         if let Err(failed) = self.faults.strike(FaultOp::Sync) {
-            if self.dice().coin() {
-                self.change(ino, Content::forget_dirty)?;
-            }
+            let mut dice = self.dice();
+            self.change(ino, |content| fail_write_back(content, &mut dice))?;
             return Err(failed);
         }
         match self.lying {
@@ -236,8 +253,8 @@ impl Disk {
         for ino in all {
             if struck.is_ok() {
                 self.change(ino, Content::sync)?;
-            } else if dice.coin() {
-                self.change(ino, Content::forget_dirty)?;
+            } else {
+                self.change(ino, |content| fail_write_back(content, &mut dice))?;
             }
         }
         if struck.is_ok() {

@@ -18,6 +18,8 @@ pub enum FaultOp {
     Remove,
     /// `read_exact_at`, `read_view`.
     Read,
+    /// `open`; nothing is made.
+    Open,
 }
 
 struct Armed {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use self::disk::Disk;
+use self::disk::{Disk, unreadable};
 use self::names::Ino;
 use super::{File, FileSystem, Space};
 
@@ -97,8 +97,9 @@ impl SimFs {
     }
 
     /// Arms one failure, beside those armed before: after `after` good operations of this kind from now on, one fails
-    /// (`StorageFull` as `ENOSPC`). A failed sync of a file has, every other time, dropped what was written since the
-    /// last one, as after a write-back error: the pages read as before, and the next sync succeeds without them.
+    /// (`StorageFull` as `ENOSPC`). After a failed sync of a file, what was written since the last one is, as after a
+    /// write-back error, every other time read as before though the next sync succeeds without it; or it is gone; or
+    /// nothing has happened to it.
     pub fn fail(&self, op: FaultOp, after: u64, kind: io::ErrorKind) {
         self.disk.lock().faults.arm(op, after, kind);
     }
@@ -120,6 +121,17 @@ impl SimFs {
             true => Ok(()),
             false => Err(io::ErrorKind::InvalidInput.into()),
         }
+    }
+
+    /// Makes the pages that `[from, from + len)` touches unreadable (`EIO`), as a bad sector does, until each is written
+    /// whole: a write of a part of one fails too, for the system reads the rest of it first.
+    ///
+    /// # Errors
+    /// No such file.
+    pub fn spoil(&self, path: impl AsRef<Path>, from: u64, len: u64) -> io::Result<()> {
+        let mut disk = self.disk.lock();
+        let ino = disk.tree.find_file(path.as_ref())?;
+        disk.change(ino, |c| c.spoil(from, from + len))
     }
 
     /// Cuts a file to `len` bytes, durably; a shorter one stays as it is.
@@ -228,6 +240,9 @@ impl File for SimFile {
         disk.faults.strike(FaultOp::Read)?;
         let content = disk.content(self.ino)?;
         within(offset, buf.len(), content.len())?;
+        if content.is_bad(offset, offset + buf.len() as u64) {
+            return Err(unreadable());
+        }
         content.read(offset, buf);
         Ok(())
     }
@@ -266,6 +281,9 @@ impl File for SimFile {
         disk.faults.strike(FaultOp::Read)?;
         let content = disk.content(self.ino)?;
         within(offset, len, content.len())?;
+        if content.is_bad(offset, offset + len as u64) {
+            return Err(unreadable());
+        }
         let mut buf = vec![0; len];
         content.read(offset, &mut buf);
         Ok(Some(buf.into()))
