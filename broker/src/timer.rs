@@ -6,7 +6,7 @@
 //! proposed again in the same term. Bounded batches, one proposal under way: who takes timers, to deliver them or to move
 //! them ([`crate::timer_moves`]), holds [`Claims`] meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,12 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// Pause after something went wrong.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// So long a timer whose message could not be read is stepped over: others are due behind it.
+const STEP_OVER: Duration = Duration::from_secs(5);
+
+/// Timers stepped over at most; more of them wait in front of the others.
+const MAX_STEPPED_OVER: usize = 100_000;
+
 /// Pause when all that is due is claimed: others may be due soon.
 const CLAIMED_PAUSE: Duration = Duration::from_millis(20);
 
@@ -41,6 +47,8 @@ const CLAIMED_PAUSE: Duration = Duration::from_millis(20);
 pub struct Claims {
     term: u64,
     unknown: BTreeSet<TimerKey>,
+    /// Timers whose message could not be read, and when that was.
+    unreadable: BTreeMap<TimerKey, Instant>,
 }
 
 impl Claims {
@@ -50,12 +58,27 @@ impl Claims {
         if self.term < term {
             self.term = term;
             self.unknown.clear();
+            self.unreadable.clear();
         }
         self.term == term
     }
 
     pub fn is_unknown(&self, key: &TimerKey) -> bool {
         self.unknown.contains(key)
+    }
+
+    /// Steps over timers that could not be read, for a while.
+    fn step_over(&mut self, keys: Vec<TimerKey>) {
+        let room = MAX_STEPPED_OVER.saturating_sub(self.unreadable.len());
+        let now = Instant::now();
+        self.unreadable
+            .extend(keys.into_iter().take(room).map(|key| (key, now)));
+    }
+
+    /// Those stepped over, without the ones to be tried again now.
+    fn stepped_over(&mut self) -> usize {
+        self.unreadable.retain(|_, at| at.elapsed() < STEP_OVER);
+        self.unreadable.len()
     }
 
     pub fn add_unknown(&mut self, keys: Vec<TimerKey>) {
@@ -126,7 +149,7 @@ async fn lead(broker: &Arc<Broker>, term: u64) {
         if !claims.enter(term) {
             return;
         }
-        let limit = MAX_BATCH + claims.unknown.len();
+        let limit = MAX_BATCH + claims.unknown.len() + claims.stepped_over();
         let now = now_ms();
         let state = broker.state().clone();
         let due = blocking(move || state.timers().due(now, limit)).await;
@@ -142,16 +165,19 @@ async fn lead(broker: &Arc<Broker>, term: u64) {
         };
         claims.settle_due(&due, now, limit);
         let found = due.len();
-        due.retain(|key| !claims.is_unknown(key));
+        due.retain(|key| !claims.is_unknown(key) && !claims.unreadable.contains_key(key));
         due.truncate(MAX_BATCH);
         let delivered = match due.is_empty() {
             true => None,
             false => Some(deliver(broker, term, due, &mut claims).await),
         };
+        let stepped_over = claims.unreadable.len();
         drop(claims);
         match delivered {
             Some(true) => {}
             None if found == 0 => sleep(broker).await,
+            // Only what cannot be read is due.
+            None if found <= stepped_over => tokio::time::sleep(PAUSE).await,
             // What is being taken back is gone in a moment.
             None => tokio::time::sleep(CLAIMED_PAUSE).await,
             Some(false) => tokio::time::sleep(PAUSE).await,
@@ -162,19 +188,22 @@ async fn lead(broker: &Arc<Broker>, term: u64) {
 /// Delivers a batch; false when a pause is due.
 async fn deliver(broker: &Arc<Broker>, term: u64, due: Vec<TimerKey>, claims: &mut Claims) -> bool {
     let shared = broker.clone();
-    let Some(batch) = blocking(move || read_batch(&shared, due, restore)).await else {
+    let Some(mut batch) = blocking(move || read_batch(&shared, due, restore)).await else {
         return false;
     };
+    let unreadable = std::mem::take(&mut batch.unreadable);
+    let all_unreadable = batch.keys.is_empty() && !unreadable.is_empty();
+    claims.step_over(unreadable);
     if batch.keys.is_empty() {
-        return false;
+        // On with what is due behind them, at once.
+        return all_unreadable;
     }
     let count = batch.messages.len() as u64;
-    let unreadable = batch.unreadable;
     let (keys, proposal) = batch.proposal(broker, term);
     match propose(broker, proposal).await {
         Some(Ok(_)) => {
             broker.stats.timers_delivered(count);
-            unreadable == 0
+            true
         }
         Some(Err(ProposeError::Unknown)) | None => {
             claims.add_unknown(keys);
@@ -224,7 +253,7 @@ pub struct Batch {
     /// What is stored in their stead.
     pub messages: Vec<NewMessage>,
     /// Timers whose message cannot be read now.
-    pub unreadable: usize,
+    pub unreadable: Vec<TimerKey>,
 }
 
 impl Batch {
@@ -264,7 +293,7 @@ pub fn read_batch(
                 batch.keys.push(key);
             }
             Due::Drop => batch.keys.push(key),
-            Due::Unreadable => batch.unreadable += 1,
+            Due::Unreadable => batch.unreadable.push(key),
         }
     }
     batch

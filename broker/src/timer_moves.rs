@@ -44,13 +44,12 @@ pub async fn move_all(broker: &Arc<Broker>, term: u64, position: u64) -> bool {
     }
 }
 
-/// Pending timers that hold the log before `position`: those whose message is still there, the first in the log first.
+/// Pending timers that hold the log before `position`, the first in the log first. Those before this replica's own start
+/// count: another replica may hold their messages, and would give them up with the log.
 pub async fn pending_before(broker: &Arc<Broker>, position: u64) -> Option<Vec<TimerKey>> {
     let state = broker.state().clone();
-    let start = broker.replica.log_range().0;
     let found = blocking(move || {
         let mut keys = state.timers().before(position)?;
-        keys.retain(|key| key.physical_offset >= start);
         keys.sort_unstable_by_key(|key| key.physical_offset);
         Ok::<_, raftmq_store::StoreError>(keys)
     });

@@ -497,8 +497,8 @@ fn entry(
 /// The first position before `position` that a pending transaction needs; outer None: it cannot be told.
 pub async fn first_before(broker: &Arc<Broker>, position: u64) -> Option<Option<u64>> {
     let state = broker.state().clone();
-    let start = broker.replica.log_range().0;
-    let found = blocking(move || state.transactions(start, 1)).await?;
+    // From the very first: what lies before this replica's own start may be on another one.
+    let found = blocking(move || state.transactions(0, 1)).await?;
     match found {
         Ok(found) => {
             let first = found.first().map(|p| p.position as u64);

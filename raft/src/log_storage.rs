@@ -16,10 +16,12 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
+use parking_lot::Mutex;
 use raftmq_store::StoreError;
 use raftmq_store::commitlog::draft::Draft;
 use raftmq_store::commitlog::writer::Done;
@@ -29,12 +31,17 @@ use raftmq_store::snapshots::Snapshots;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::lease::Lease;
 use crate::throttle::Throttle;
 use crate::types::{Body, Entry, LeaderId, LogId, TypeConfig, Vote, encode_membership, log_id};
 
 /// Bytes of entries in one replication request; bounds memory a follower, together with the window.
 const MAX_READ_BYTES: usize = 1024 * 1024;
+/// Pause before a replica that needs damaged entries is told once more that there are none.
+const DAMAGED_PAUSE: Duration = Duration::from_millis(500);
+/// Pause before the log says it again.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// The commitlog as openraft sees it.
 #[derive(Clone)]
@@ -49,6 +56,8 @@ pub struct LogStorage {
     async_max_uncommitted: Arc<AtomicU64>,
     /// Index of the last entry.
     appended: watch::Sender<u64>,
+    /// When it was last said that somebody needs what is damaged.
+    said_damaged: Arc<Mutex<Option<Instant>>>,
     /// The wall clock.
     now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
@@ -67,6 +76,7 @@ impl LogStorage {
         let last = log.bounds().1.map_or(0, |last| last.index);
         Self {
             appended: watch::Sender::new(last),
+            said_damaged: Arc::default(),
             log,
             snapshots,
             lease,
@@ -195,6 +205,13 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         let purged = self.log.bounds().0.is_some_and(|p| start <= p.index);
         match read {
             Ok(entries) if entries.first().is_none_or(|e| e.log_id.index == start) => Ok(entries),
+            // Damaged: noted by now. Another replica leads soon, and this one is repaired; who has nobody to hand over to
+            // goes on without the one that needs this. openraft asks again at once.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && !purged => {
+                self.say_damaged(start, &error);
+                tokio::time::sleep(DAMAGED_PAUSE).await;
+                Ok(Vec::new())
+            }
             Err(error) if !purged => Err(error),
             _ => Ok(Vec::new()),
         }
@@ -220,6 +237,19 @@ impl RaftLogReader<TypeConfig> for LogStorage {
 }
 
 impl LogStorage {
+    /// Not at every question: they come twice a second for as long as it takes.
+    fn say_damaged(&self, start: u64, error: &io::Error) {
+        let mut said = self.said_damaged.lock();
+        if said.is_none_or(|at| clock::since(at) >= SAY_AGAIN) {
+            *said = Some(clock::now());
+            tracing::error!(
+                from_entry = start,
+                %error,
+                "a replica needs entries that are damaged here: it is not replicated to until they are repaired or expire"
+            );
+        }
+    }
+
     /// Everything in the range that the log holds. A read may end early (at a limit, or where memory and files meet);
     /// what openraft applies must not: it would take the rest for applied.
     async fn read_all(&self, from: u64, to: u64) -> io::Result<Vec<Entry>> {

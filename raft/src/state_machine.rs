@@ -301,10 +301,19 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let current = self.snapshots.base().or_else(|| self.built.lock().clone());
-        Ok(current
-            .map(|stored| open(&self.snapshots, &stored))
-            .transpose()?)
+        let purged = self.log.bounds().0;
+        // Without its base, the next one: a new replica then begins there.
+        let next = || purged.and_then(|p| self.snapshots.oldest_from(p.index));
+        let current = self.snapshots.base().or_else(next);
+        match current.or_else(|| self.built.lock().clone()) {
+            Some(stored) => Ok(Some(open(&self.snapshots, &stored)?)),
+            // Whoever asks needs one: openraft takes none for the end of this replica.
+            None if purged.is_some() => {
+                let mut builder = self.get_snapshot_builder().await;
+                builder.build_snapshot().await.map(Some)
+            }
+            None => Ok(None),
+        }
     }
 }
 

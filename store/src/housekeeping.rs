@@ -120,14 +120,19 @@ impl Housekeeper {
         );
         warn("scrub", scrubbed);
         if self.progress.scrub_passes.load(Ordering::Relaxed) > passes {
+            // What was good before this pass may have rotted since.
+            self.log.forget_verified();
             warn("scrub of the snapshots", self.verify_snapshots());
         }
         moved
     }
 
     fn verify_snapshots(&self) -> Result<()> {
-        if let Some(next) = self.snapshots.verify()? {
-            self.own_trim.fetch_max(next, Ordering::AcqRel);
+        if self.snapshots.verify()? {
+            tracing::error!(
+                log_start = self.log.start(),
+                "the snapshot at the log's start is lost: the log is kept, a new replica gets the next snapshot"
+            );
         }
         Ok(())
     }

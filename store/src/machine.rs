@@ -25,6 +25,7 @@ use crate::commitlog::tail::RawEntry;
 use crate::commitlog::{CommitLog, EntryId};
 use crate::consume_queue::{ConsumeQueue, MAX_QUEUE_OFFSET, QueueEntry, QueueTable, TableCut};
 use crate::error::{Result, StoreError};
+use crate::io_error::is_no_space;
 use crate::key_index::KeyIndex;
 use crate::kv::{Batch, Family, Kv, carried};
 use crate::sabotage::{self, Sabotage};
@@ -239,7 +240,7 @@ impl Machine {
     }
 
     /// Between the last entry of a segment and the first of the next, keeps the state as it is for a snapshot. When the
-    /// last one has not been written yet this boundary goes without.
+    /// last one has not been written yet, or the disk is full, this boundary goes without.
     fn freeze_at_boundary(&mut self, next: u64) -> Result<()> {
         let size = self.parts.segment_size;
         let base = next / size * size;
@@ -254,7 +255,15 @@ impl Machine {
             position: next,
             ..applied
         };
-        self.pending = Some(self.freeze(mark)?);
+        match self.freeze(mark) {
+            Ok(pending) => self.pending = Some(pending),
+            // All replicas come here within milliseconds, with equally full disks: none may stop for it.
+            Err(error) if is_no_space(&error) => {
+                tracing::error!(%error, position = next, "no snapshot is made here: the disk is full");
+                self.parts.snapshots.remove_frozen(mark.position);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -435,8 +444,8 @@ impl Machine {
         if let Command::DeleteTopic { topic, .. } = &command
             && Some(index) > self.queued
         {
-            // What was staged belongs to the queues that go.
-            self.publish()?;
+            // What is staged for its queues goes with them: nothing need be written for that, not on a full disk either.
+            self.staged.retain(|queue| *queue.topic != **topic);
             self.parts.queues.remove_topic(topic)?;
         }
         self.parts

@@ -146,6 +146,18 @@ impl Snapshots {
         self.dir.join(format!("{position:020}.frozen"))
     }
 
+    /// Gives back what an unfinished freeze took, as far as that can be done.
+    pub(crate) fn remove_frozen(&self, position: u64) {
+        let dir = self.frozen_dir(position);
+        for dir in [dir.with_extension("frozen.tmp"), dir] {
+            if self.fs.exists(&dir)
+                && let Err(error) = self.fs.remove_dir_all(&dir)
+            {
+                tracing::warn!(%error, dir = %dir.display(), "removed at the next start");
+            }
+        }
+    }
+
     /// Where a snapshot is received; [`Snapshots::adopt`] takes it from there.
     pub fn incoming_path(&self, nonce: u64) -> PathBuf {
         self.dir.join(format!("incoming-{nonce}.tmp"))
@@ -289,12 +301,12 @@ impl Snapshots {
         Reader::open(self.fs.as_ref(), &snapshot.path)
     }
 
-    /// Reads every snapshot whole and deletes the damaged ones. When the base is among them, returns where the next one
-    /// is: the log has to begin there, since nothing else can tell a new replica the state at its present start.
+    /// Reads every snapshot whole and deletes the damaged ones; true when the base was among them. The log stays as it is
+    /// then: what lies before the next snapshot, pending timers among it, is here and may be nowhere else.
     ///
     /// # Errors
     /// I/O.
-    pub fn verify(&self) -> Result<Option<u64>> {
+    pub fn verify(&self) -> Result<bool> {
         let (all, base) = {
             let list = self.list.lock();
             (list.all.clone(), list.base)
@@ -321,15 +333,10 @@ impl Snapshots {
                 }
             }
         }
-        if !lost_base {
-            return Ok(None);
-        }
-        let next = self.marks().into_iter().map(|m| m.position);
-        let next = next.filter(|position| Some(*position) > base).min();
-        if next.is_none() {
+        if lost_base {
             self.list.lock().base = None;
         }
-        Ok(next)
+        Ok(lost_base)
     }
 
     /// Deletes all but the one at `position`.

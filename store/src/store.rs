@@ -225,8 +225,18 @@ impl Store {
         if let Some(applied) = machine.applied() {
             log.set_committed(applied.position, applied.index);
         }
-        if let Some(base) = log.bounds().0.and_then(|p| snapshots.oldest_from(p.index)) {
-            snapshots.move_base(base.header.mark.position);
+        if let Some(purged) = log.bounds().0
+            && let Some(base) = snapshots.oldest_from(purged.index)
+        {
+            if base.header.mark.index == purged.index {
+                snapshots.move_base(base.header.mark.position);
+            } else {
+                // Not the next one: the log would be given up to there, and with it what may be nowhere else.
+                tracing::error!(
+                    start,
+                    "the snapshot at the log's start is lost: the log is kept"
+                );
+            }
         }
         tracing::info!(
             ?stop,

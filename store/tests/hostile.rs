@@ -77,7 +77,7 @@ impl Replica {
         let store = Store::open_on(&self.env(), dir(), &options);
         let store = store.unwrap_or_else(|e| panic!("a restart fails: {e}"));
         assert!(store.log.damage().is_empty() && !store.lost_end);
-        Store::settle(&self.env(), dir(), &options.boot).expect("settles");
+        Store::settle(&self.env(), dir(), &options).expect("settles");
         self.keeper = Some(Housekeeper::new(&store, 1 << 30, Instant::now()));
         self.store = Some(store);
     }

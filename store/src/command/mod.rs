@@ -236,7 +236,7 @@ impl Command {
     pub fn read(bytes: &[u8]) -> Reading {
         let kind = match kind(bytes) {
             Ok(kind) => kind,
-            Err(other) => return other,
+            Err(other) => return *other,
         };
         if !KINDS.contains(&kind) {
             return Reading::Newer(format!("a command {kind}"));
@@ -274,13 +274,14 @@ impl Command {
 }
 
 /// The kind's name, or what else the bytes are.
-fn kind(bytes: &[u8]) -> std::result::Result<&str, Reading> {
-    let unreadable = |why: &str| Err(Reading::Unreadable(why.to_owned()));
+fn kind(bytes: &[u8]) -> std::result::Result<&str, Box<Reading>> {
+    let unreadable = |why: &str| Err(Box::new(Reading::Unreadable(why.to_owned())));
     match bytes.first() {
         None => return unreadable("no bytes"),
         Some(b'{') => {}
         Some(encoding @ 1..=31) => {
-            return Err(Reading::Newer(format!("a command of encoding {encoding}")));
+            let what = format!("a command of encoding {encoding}");
+            return Err(Box::new(Reading::Newer(what)));
         }
         Some(_) => return unreadable("no command begins like this"),
     }

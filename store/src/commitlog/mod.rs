@@ -245,6 +245,11 @@ impl CommitLog {
         let _ = self.shared.progress.damaged.set(Box::new(told));
     }
 
+    /// Has every stretch checked again when it is read the next time, with its checksums.
+    pub fn forget_verified(&self) {
+        self.shared.segments.forget_verified();
+    }
+
     /// Index of an entry at or before a byte position; 0 when none is known.
     pub fn index_at(&self, position: u64) -> u64 {
         let state = self.shared.state.lock();

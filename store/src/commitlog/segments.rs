@@ -297,6 +297,11 @@ impl Segments {
         list.get(usize::try_from(nth).ok()?).cloned()
     }
 
+    /// Forgets of every segment what was found good.
+    pub fn forget_verified(&self) {
+        self.list.read().iter().for_each(|s| s.forget_verified());
+    }
+
     /// Base positions, oldest first; the last may be a file made ahead.
     pub fn bases(&self) -> Vec<u64> {
         self.list.read().iter().map(|s| s.base).collect()

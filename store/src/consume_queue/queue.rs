@@ -20,7 +20,7 @@ use crate::error::{Result, StoreError};
 /// Files of one queue.
 pub struct ConsumeQueue {
     pub(super) shared: Arc<Shared>,
-    pub(super) topic: Arc<str>,
+    pub(crate) topic: Arc<str>,
     pub(super) id: i32,
     /// Its topic was deleted: the directory may belong to another queue by now.
     gone: AtomicBool,

@@ -24,6 +24,12 @@ impl Rng {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 
+    /// Heads.
+    #[cfg(test)]
+    pub(super) fn coin(&mut self) -> bool {
+        self.next() >> 63 == 1
+    }
+
     /// One of `0..=n`, the two ends a quarter of the time each: nothing and everything are the cases that a uniform
     /// choice hardly ever tries.
     pub(super) fn prefix(&mut self, n: u64) -> u64 {
