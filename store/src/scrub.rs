@@ -11,13 +11,14 @@ use std::time::Duration;
 use raftmq_remoting::message::{StoredRecord, properties, sysflag};
 
 use crate::commitlog::CommitLog;
+use crate::commitlog::damage::Damage;
 use crate::commitlog::format::{EntryKind, Record, records};
 use crate::commitlog::tail::RawEntry;
 use crate::consume_queue::{QueueEntry, QueueTable};
 use crate::error::{Result, StoreError};
 use crate::housekeeping::Progress;
 use crate::key_index::KeyIndex;
-use crate::machine::{is_queued, queue_entry, walk};
+use crate::machine::{queue_entry, queued_view, walk};
 
 /// Bytes looked at in one go.
 const CHUNK: usize = 1024 * 1024;
@@ -70,8 +71,11 @@ impl Scrubber {
             let entries = match log.read_range(at, CHUNK) {
                 Ok(entries) => entries,
                 Err(error) => {
-                    // Noted; on with what lies behind it.
-                    let behind = log.damage().into_iter().find(|d| d.from <= at && at < d.to);
+                    // Noted; on with what lies behind it. Between `at` and a segment's begin there is only padding.
+                    let next_segment = (at / log.segment_size() + 1) * log.segment_size();
+                    let is_here =
+                        |d: &Damage| at < d.to && (d.from <= at || d.from == next_segment);
+                    let behind = log.damage().into_iter().find(is_here);
                     self.at = behind.map(|d| d.to);
                     return match behind {
                         Some(_) => Ok(()),
@@ -82,7 +86,7 @@ impl Scrubber {
             let mut end = at;
             let mut expected = Expected::new();
             for entry in entries.iter().take_while(|e| e.end() <= applied) {
-                expect(entry, &mut expected)?;
+                expect(entry, &mut expected);
                 end = entry.end();
             }
             check_queues(&expected, log, queues)?;
@@ -109,23 +113,22 @@ impl Scrubber {
 /// What the messages of a chunk imply for their queues, in log order.
 type Expected<'a> = BTreeMap<(&'a str, i32), Vec<QueueEntry>>;
 
-fn expect<'a>(entry: &'a RawEntry, expected: &mut Expected<'a>) -> Result<()> {
+fn expect<'a>(entry: &'a RawEntry, expected: &mut Expected<'a>) {
     if entry.header.kind != EntryKind::Normal {
-        return Ok(());
+        return;
     }
     for record in records(&entry.bytes) {
-        let Record::Message { at, bytes } = record? else {
+        let Ok(Record::Message { at, bytes }) = record else {
             continue;
         };
-        let view = parse(bytes)?;
-        if is_queued(view.sys_flag()) {
-            let physical_offset = (entry.header.position + at as u64) as i64;
-            let queue = (view.topic(), view.queue_id());
-            let one = queue_entry(&view, physical_offset, bytes.len());
-            expected.entry(queue).or_default().push(one);
-        }
+        let Some(view) = queued_view(bytes) else {
+            continue;
+        };
+        let physical_offset = (entry.header.position + at as u64) as i64;
+        let queue = (view.topic(), view.queue_id());
+        let one = queue_entry(&view, physical_offset, bytes.len());
+        expected.entry(queue).or_default().push(one);
     }
-    Ok(())
 }
 
 fn check_queues(expected: &Expected<'_>, log: &CommitLog, queues: &QueueTable) -> Result<()> {
@@ -166,11 +169,8 @@ fn is_backed(log: &CommitLog, entry: &QueueEntry) -> bool {
     let Ok(bytes) = log.read_record_at(entry.physical_offset as u64) else {
         return false;
     };
-    parse(&bytes).is_ok_and(|view| queue_entry(&view, entry.physical_offset, bytes.len()) == *entry)
-}
-
-fn parse(bytes: &[u8]) -> Result<StoredRecord<'_>> {
-    StoredRecord::parse(bytes).map_err(|e| StoreError::corrupt("message", e.to_string()))
+    StoredRecord::parse(&bytes)
+        .is_ok_and(|view| queue_entry(&view, entry.physical_offset, bytes.len()) == *entry)
 }
 
 /// Writes damaged queues again from the log, up to the applied entry.
@@ -198,8 +198,9 @@ pub fn repair_queues(
         let Record::Message { at, bytes } = record else {
             return Ok(ControlFlow::Continue(()));
         };
-        let view = parse(bytes)?;
-        if wanted.contains(&(view.topic(), view.queue_id())) && is_queued(view.sys_flag()) {
+        let view = queued_view(bytes);
+        let view = view.filter(|view| wanted.contains(&(view.topic(), view.queue_id())));
+        if let Some(view) = view {
             let physical_offset = (entry.header.position + at as u64) as i64;
             let key = (view.topic().to_owned(), view.queue_id());
             let entries = found.entry(key.clone()).or_default();
@@ -238,7 +239,10 @@ pub fn repair_keys(
         if position >= to {
             return Ok(ControlFlow::Break(()));
         }
-        let view = parse(bytes)?;
+        // What apply leaves out has no keys.
+        let Ok(view) = StoredRecord::parse(bytes) else {
+            return Ok(ControlFlow::Continue(()));
+        };
         let rollback = view.sys_flag() & sysflag::TRANSACTION_MASK == sysflag::TRANSACTION_ROLLBACK;
         if position >= from && !rollback {
             builder.add(
