@@ -375,7 +375,7 @@ impl<'a> Again<'a> {
         }
         self.run.push(entry.bytes.clone());
         self.end = entry.end();
-        if self.end - self.at >= Self::MOST || self.end % size == 0 {
+        if self.end - self.at >= Self::MOST || self.end.is_multiple_of(size) {
             self.write()?;
             self.at = self.end;
         }
