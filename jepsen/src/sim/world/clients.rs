@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use raftmq_raft::{Command, OffsetCommit, Proposal, ProposeError};
 use raftmq_remoting::ByteStr;
+use raftmq_remoting::body::TopicConfig;
 use raftmq_remoting::message::{NewMessage, body_crc};
 
 use super::super::host::Act;
@@ -76,7 +77,15 @@ impl World {
         let commit = Command::CommitOffsets {
             offsets: vec![commit],
         };
-        self.ask(host, queue, Vec::new(), Vec::new(), vec![commit]);
+        // A commit counts for topics that exist; clients do not know whether the one that made it was heard.
+        let topic = Command::PutTopic {
+            config: TopicConfig {
+                topic_name: TOPIC.to_owned(),
+                ..Default::default()
+            },
+            now_ms: 0,
+        };
+        self.ask(host, queue, Vec::new(), Vec::new(), vec![topic, commit]);
         self.next_value += 1;
     }
 
