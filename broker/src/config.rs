@@ -534,7 +534,8 @@ impl Config {
         let text = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
         let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
         let mut last: HashMap<String, (String, usize)> = HashMap::new();
-        for line in java_properties::PropertiesIter::new(&text[..]) {
+        let ascii = raftmq_remoting::settings_text::ascii(&text);
+        for line in java_properties::PropertiesIter::new(&ascii[..]) {
             let line = line.map_err(|e| unreadable(e.to_string()))?;
             let number = line.line_number();
             let LineContent::KVPair(key, value) = line.consume_content() else {

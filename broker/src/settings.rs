@@ -182,7 +182,7 @@ fn commands(broker: &Broker, body: &[u8]) -> Result<Vec<Command>, Refusal> {
         let remark = format!("more than {MAX_BODY} bytes of settings");
         return Err(Refusal::new(response::INVALID_PARAMETER, remark));
     }
-    let pairs = java_properties::read(body)
+    let pairs = java_properties::read(&raftmq_remoting::settings_text::ascii(body)[..])
         .map_err(|_| Refusal::new(response::SYSTEM_ERROR, "string2Properties error".to_owned()))?;
     let mut commands = overrides(&broker.config(), pairs)?;
     let permission = commands

@@ -298,9 +298,13 @@ impl NamesrvConfig {
 }
 
 /// The pairs of a properties text, in order.
-fn parse(text: impl std::io::Read) -> Result<Vec<(String, String)>, ConfigError> {
+fn parse(mut text: impl std::io::Read) -> Result<Vec<(String, String)>, ConfigError> {
     let mut pairs = Vec::new();
-    java_properties::PropertiesIter::new(text)
+    let mut bytes = Vec::new();
+    let read = text.read_to_end(&mut bytes);
+    read.map_err(|e| ConfigError::Syntax(e.to_string()))?;
+    let ascii = raftmq_remoting::settings_text::ascii(&bytes);
+    java_properties::PropertiesIter::new(&ascii[..])
         .read_into(|name, value| pairs.push((name, value)))
         .map_err(|e| ConfigError::Syntax(e.to_string()))?;
     Ok(pairs)
@@ -314,6 +318,20 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         NamesrvConfig::load(file.path())
+    }
+
+    #[test]
+    fn a_text_that_breaks_off_within_a_byte_order_mark_is_read() {
+        for text in [
+            &b"\xef"[..],
+            b"\xef\xbb",
+            b"\xfe\xff\0",
+            b"\xff\xfea",
+            b"\xfe",
+        ] {
+            let pairs = parse(text).unwrap();
+            assert!(pairs.len() <= 1, "{pairs:?}");
+        }
     }
 
     #[test]

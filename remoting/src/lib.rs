@@ -24,6 +24,7 @@ pub mod message;
 mod outbound;
 mod scan;
 pub mod server;
+pub mod settings_text;
 pub mod validate;
 pub mod version;
 
