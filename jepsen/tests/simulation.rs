@@ -38,7 +38,10 @@ fn a_seed_is_the_same_run_each_time() {
 #[cfg(feature = "sabotage")]
 #[test]
 fn every_promise_that_is_broken_on_purpose_is_noticed() {
-    for sabotage in raftmq_store::sabotage::Sabotage::ALL {
+    use raftmq_store::sabotage::Sabotage;
+    // Simulated clients use no topic for which apply could be fragile: the hostile ones of `enemy` do.
+    let here = |sabotage: &Sabotage| *sabotage != Sabotage::FragileApply;
+    for sabotage in Sabotage::ALL.into_iter().filter(here) {
         let name = sabotage.name();
         let (noticed, printed) = simulate(&["--seeds", "100", "--first", "--sabotage", name]);
         assert!(noticed, "{name}: {printed}");
