@@ -597,9 +597,8 @@ impl State {
     }
 
     fn no_more_aside(&self, family: Family, key: &[u8]) {
-        let mut aside = self.set_aside.write();
-        if !aside.is_empty() {
-            aside.remove(&(family, key.to_vec()));
+        if self.set_aside() > 0 {
+            self.set_aside.write().remove(&(family, key.to_vec()));
         }
     }
 
